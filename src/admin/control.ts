@@ -1,0 +1,164 @@
+/**
+ * What the admin API may ask of the gateway. gateway.ts implements it; routes.ts is its only caller. Everything here is
+ * plain data, so that the API can be tested without a gateway and the gateway without HTTP.
+ */
+import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, StoredEvent } from '../domain/ports.ts'
+import type { Finding } from '../domain/errors.ts'
+import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
+import type { VerdictName } from '../domain/verdict.ts'
+import type { Role } from './tokens.ts'
+
+export interface Control {
+  /** Cheap: asked by probes every second. Says nothing personal. */
+  health(): Health
+  status(): Status
+  rules(): RulesState
+  /** Checks a rules file as `parapet check` would, with the gateway's own schemas and zones. Changes nothing. */
+  validateRules(yaml: string): Promise<readonly Finding[]>
+
+  /** Resolves once the change is durable and in force, and for a withdrawal once nothing covered can leave any more (G4). Errors: UNKNOWN-OPERATOR, UNKNOWN-PURPOSE, LEDGER-DAMAGED. */
+  changeConsent(change: ConsentChange): Promise<ConsentReceipt>
+  /** Records that the person was shown the notice of a policy; undefined = the policy in force. Errors: UNKNOWN-OPERATOR, UNKNOWN-POLICY. */
+  giveNotice(operator: OperatorId, policy: string | undefined, language: string | undefined, by: string): Promise<NoticeReceipt>
+  /** Undefined when nobody of this id is known. */
+  consent(operator: OperatorId): ConsentView | undefined
+
+  /** Machines in the order of their ids, after a given one. */
+  machines(page: { readonly after: string | undefined; readonly limit: number }): { readonly machines: readonly Machine[]; readonly total: number }
+  /** Adds to the registry file and takes it into use. Errors: MACHINE-EXISTS, MACHINES-FILE. */
+  addMachine(entry: NewMachine): Promise<Machine>
+  /** Who is signed on now. */
+  sessions(): readonly SessionView[]
+  outputs(): readonly OutputView[]
+  /** Answers "nothing arrives". Undefined when machine or output do not exist. */
+  why(machine: MachineId, output: OutputId): Why | undefined
+}
+
+export interface Health {
+  /** The process does its work; false only when a restart would help. */
+  readonly live: boolean
+  readonly ready: boolean
+  /** Why not ready, or what a person should look at although it is. Never names a machine or a person. */
+  readonly reasons: readonly Reason[]
+}
+
+export interface Reason {
+  /** Stable: NO-RULES, RULES-REFUSED, LEDGER-DAMAGED, OUTBOX-FULL, DISK-LOW, BRIDGE-DOWN, CLOCK-UNSURE, CLOSING, … */
+  readonly code: string
+  readonly severity: 'error' | 'warning'
+  readonly text: string
+  /** The next step. */
+  readonly mend: string | undefined
+}
+
+export interface Status {
+  readonly name: string
+  readonly version: string
+  readonly startedAtMs: number
+  readonly trial: boolean
+  readonly listeners: readonly { readonly name: string; readonly host: string; readonly port: number; readonly tls: boolean; readonly connections: number }[]
+  readonly bridges: readonly { readonly name: string; readonly recipient: RecipientId; readonly connected: boolean; readonly waiting: number }[]
+  readonly machines: number
+  readonly operators: number
+  readonly sessions: number
+  readonly outbox: { readonly records: number; readonly bytes: number; readonly limitBytes: number; readonly oldestAtMs: number | undefined }
+  readonly ledger: { readonly seq: number; readonly healthy: boolean }
+  readonly rules: { readonly hash: string; readonly policy: string; readonly activeSinceMs: number } | undefined
+}
+
+export interface RulesState {
+  /** Undefined: none was ever accepted, nothing is forwarded. */
+  readonly active: {
+    readonly hash: string
+    readonly policy: string
+    readonly effective: string | undefined
+    readonly activeSinceMs: number
+    readonly streams: readonly StreamId[]
+    readonly outputs: readonly OutputId[]
+    readonly purposes: readonly PurposeId[]
+  } | undefined
+  /** The last file read, when it was not accepted; the active set stayed. */
+  readonly refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
+  /** Accepted but wider than the active set: waits for approval. */
+  readonly staged: { readonly hash: string; readonly policy: string; readonly sinceMs: number } | undefined
+}
+
+export interface NoticeReceipt {
+  readonly operator: OperatorId
+  readonly policy: string
+  readonly seq: number
+}
+
+export interface ConsentView {
+  readonly operator: OperatorId
+  readonly country: string | undefined
+  readonly rows: readonly ConsentRow[]
+  readonly notice: { readonly policy: string; readonly atMs: number } | undefined
+  readonly history: readonly StoredEvent[]
+}
+
+export interface NewMachine {
+  readonly id: MachineId
+  readonly fleet: FleetId
+  readonly model: string | undefined
+  readonly country: string | undefined
+  readonly labels: Readonly<Record<string, string>>
+  readonly holder: string | undefined
+  readonly operatorCollection: 'on' | 'off' | 'unknown'
+  /** `scrypt$N$r$p$salt$hash`; the clear password was shown to the caller and is not kept. */
+  readonly credential: string | undefined
+}
+
+export interface SessionView {
+  readonly machine: MachineId
+  readonly operator: OperatorId
+  readonly sinceMs: number
+}
+
+export interface OutputView {
+  readonly id: OutputId
+  readonly recipient: RecipientId
+  readonly purpose: PurposeId
+  readonly topic: string
+  readonly qos: 0 | 1 | 2
+  readonly via: readonly string[]
+  /** The verifier stopped it, or false. */
+  readonly stopped: boolean
+  readonly forwarded: number
+  readonly withheld: Partial<Record<VerdictName, number>>
+}
+
+export interface Why {
+  readonly machine: MachineId
+  readonly output: OutputId
+  readonly connected: boolean
+  readonly country: string | undefined
+  /** Basis of the output's purpose there; undefined = not listed, closed. */
+  readonly basis: string | undefined
+  /** The newest last. At most 32. */
+  readonly messages: readonly { readonly atMs: number; readonly stream: StreamId | undefined; readonly result: 'forwarded' | VerdictName }[]
+  /**
+   * What the consent of whoever is signed on says, for the privacy role only: routes.ts leaves it out for everybody else,
+   * so implementations need not look at who asks.
+   */
+  readonly person: { readonly known: boolean; readonly yes: boolean; readonly no: boolean; readonly notice: boolean; readonly collection: boolean } | undefined
+  /** One sentence: what to do next. Must not say anything that `person` says. */
+  readonly next: string
+}
+
+/** One change, or one look at a person's data, through the API. `operator` and `machine` are clear: who stores it seals them, nobody logs them. */
+export interface AuditEvent {
+  readonly atMs: number
+  /** `consent.granted`, `notice.given`, `machine.added`, `token.created`, `consent.shown`, `access.locked_out`, … */
+  readonly action: string
+  readonly outcome: 'done' | 'refused'
+  /** Code of the refusal. */
+  readonly code?: string
+  readonly actor: string | undefined
+  readonly role: Role | undefined
+  readonly operator?: OperatorId
+  readonly machine?: MachineId
+  readonly purpose?: PurposeId
+  /** Token name for token.*, ledger sequence or receipt for others. */
+  readonly detail?: string
+}

@@ -1,0 +1,443 @@
+/**
+ * The routes of the admin API as one table: path, scope, schemas, and what each asks of Control. http.ts gives them a server.
+ * Answers are built field by field and serialised by their schema, so that nothing leaves that is not named here.
+ */
+import { GatewayError } from '../domain/errors.ts'
+import type { ConsentChange, ConsentReceipt, Machine } from '../domain/ports.ts'
+import type { FleetId, MachineId, OperatorId, OutputId, PurposeId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { Verdict } from '../domain/verdict.ts'
+import type { VerdictName } from '../domain/verdict.ts'
+import type { AuditEvent, ConsentView, Control, Health, OutputView, RulesState, Status, Why } from './control.ts'
+import { makeCredential } from './credential.ts'
+import { may, ROLES } from './tokens.ts'
+import type { Actor, Role, Scope, Tokens } from './tokens.ts'
+
+export type Schema = Readonly<Record<string, unknown>>
+
+/** What a handler gets; the parts are as their schemas say, because the server has checked them. */
+export interface Call<Parts extends CallParts = CallParts> {
+  readonly params: Parts['params']
+  readonly query: Parts['query']
+  readonly body: Parts['body']
+  readonly actor: Actor
+  /** Writes down a change, or a look at a person's data, in the caller's name. */
+  readonly audit: (action: string, about?: Partial<Pick<AuditEvent, 'operator' | 'machine' | 'purpose' | 'detail'>>) => void
+}
+interface CallParts { readonly params: unknown; readonly query: unknown; readonly body: unknown }
+
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  /** In the form of OpenAPI: `/v1/operators/{operator}/consent`. */
+  readonly path: string
+  readonly id: string
+  readonly tag: string
+  readonly summary: string
+  readonly scope: Scope
+  readonly params?: Schema
+  readonly query?: Schema
+  readonly body?: Schema
+  /** The body is a YAML text, up to LIMITS.adminRulesBytes. */
+  readonly yaml?: true
+  readonly answer: { readonly status: 200 | 201 | 204; readonly text: string; readonly schema?: Schema }
+  readonly errors: readonly number[]
+  handle(call: Call): unknown
+}
+
+/** Status of an error that a handler throws, by its code; any other GatewayError is 422. */
+export const STATUS_OF_CODE: Readonly<Record<string, number>> = {
+  'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404,
+  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409,
+  'SCOPE-MISSING': 403,
+  'LEDGER-DAMAGED': 503, 'NO-RULES': 503, 'CLOSING': 503,
+}
+
+export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] {
+  return [
+    route({
+      method: 'GET', path: '/v1/status', id: 'getStatus', tag: 'operation', scope: 'status:read',
+      summary: 'What runs: listeners, bridges, counts, the active rules, what needs attention',
+      answer: { status: 200, text: 'The status', schema: STATUS }, errors: [],
+      handle: () => statusAnswer(control.status(), control.health()),
+    }),
+    route({
+      method: 'GET', path: '/v1/rules', id: 'getRules', tag: 'rules', scope: 'rules:read',
+      summary: 'The active set, a set waiting for approval, and the findings of the last refused file',
+      answer: { status: 200, text: 'The rules', schema: RULES }, errors: [],
+      handle: () => rulesAnswer(control.rules()),
+    }),
+    route<{ params: unknown; query: unknown; body: string }>({
+      method: 'POST', path: '/v1/rules/validate', id: 'validateRules', tag: 'rules', scope: 'rules:read',
+      summary: 'Check a rules file as `parapet check` does, with the schemas of this gateway; changes nothing',
+      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
+      answer: { status: 200, text: 'What there is to say about the file; `accepted` is false when a finding is an error', schema: VALIDATION }, errors: [413, 415],
+      handle: async ({ body }) => {
+        const findings = await control.validateRules(body)
+        return { accepted: !findings.some(({ severity }) => severity === 'error'), findings: findings.slice(0, LIMITS.findings).map(findingAnswer) }
+      },
+    }),
+    route<{ params: OperatorParams; query: unknown; body: unknown }>({
+      method: 'GET', path: '/v1/operators/{operator}/consent', id: 'getConsent', tag: 'consent', scope: 'consent:read',
+      summary: 'State per purpose, notice given, and the history that the person may ask for [GDPR Art. 15]',
+      params: OPERATOR_PARAMS,
+      answer: { status: 200, text: 'The consent', schema: CONSENT }, errors: [404],
+      handle: ({ params, audit }) => {
+        const view = control.consent(params.operator)
+        if (view === undefined) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'Ids are those of operators.yaml, never a card or PIN.')
+        audit('consent.shown', { operator: params.operator })
+        return consentAnswer(view)
+      },
+    }),
+    route<{ params: OperatorParams; query: unknown; body: ConsentBody }>({
+      method: 'POST', path: '/v1/operators/{operator}/consent', id: 'changeConsent', tag: 'consent', scope: 'consent:restrict',
+      summary: 'Refuse, withdraw, object, or grant with evidence; in force and durable when answered',
+      params: OPERATOR_PARAMS, body: CONSENT_BODY,
+      answer: { status: 200, text: 'The receipt', schema: RECEIPT }, errors: [404, 409, 413, 415, 422, 503],
+      handle: async ({ params, body, actor, audit }) => {
+        const receipt = await control.changeConsent(consentChange(params.operator, body, actor))
+        audit(`consent.${body.state}`, { operator: params.operator, purpose: body.purpose, detail: receipt.receipt })
+        return receiptAnswer(receipt)
+      },
+    }),
+    route<{ params: OperatorParams; query: unknown; body: { readonly policy?: string; readonly language?: string } }>({
+      method: 'POST', path: '/v1/operators/{operator}/notice', id: 'giveNotice', tag: 'consent', scope: 'consent:restrict',
+      summary: 'Record that the person was given the notice of a policy [GDPR Art. 13]',
+      params: OPERATOR_PARAMS, body: NOTICE_BODY,
+      answer: { status: 200, text: 'What was recorded', schema: object({ operator: text(), policy: text(), seq: integer() }) }, errors: [404, 413, 415, 422, 503],
+      handle: async ({ params, body, actor, audit }) => {
+        const { operator, policy, seq } = await control.giveNotice(params.operator, body.policy, body.language, actor.name)
+        audit('notice.given', { operator, detail: String(seq) })
+        return { operator, policy, seq }
+      },
+    }),
+    route<{ params: unknown; query: { readonly after?: string; readonly limit?: string }; body: unknown }>({
+      method: 'GET', path: '/v1/machines', id: 'listMachines', tag: 'machines', scope: 'machines:read',
+      summary: 'The machine registry, in the order of ids',
+      query: closed({ after: { ...MACHINE_ID, description: 'Start after this id' }, limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' } }),
+      answer: { status: 200, text: 'Machines', schema: object({ machines: list(MACHINE), total: integer(), next: text('Give this as `after` for the next page; absent on the last') }, ['next']) }, errors: [],
+      handle: ({ query }) => {
+        const limit = Number(query.limit ?? '100')
+        const { machines, total } = control.machines({ after: query.after, limit })
+        const last = machines.at(-1)
+        return { machines: machines.map(machineAnswer), total, ...(machines.length === limit && last !== undefined ? { next: last.id } : {}) }
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: MachineBody }>({
+      method: 'POST', path: '/v1/machines', id: 'addMachine', tag: 'machines', scope: 'machines:write',
+      summary: 'Admit a machine; its password is in this answer and nowhere else',
+      body: MACHINE_BODY,
+      answer: { status: 201, text: 'The machine and its password', schema: object({ machine: MACHINE, password: text('Shown once; absent when none was asked for') }, ['password']) }, errors: [409, 413, 415, 422],
+      handle: async ({ body, audit }) => {
+        const credential = body.credential ? await makeCredential() : undefined
+        const machine = await control.addMachine({
+          id: body.id, fleet: body.fleet, model: body.model, country: body.country, labels: body.labels, holder: body.holder,
+          operatorCollection: body.operator_collection, credential: credential?.record,
+        })
+        audit('machine.added', { machine: machine.id })
+        return { machine: machineAnswer(machine), ...(credential === undefined ? {} : { password: credential.password }) }
+      },
+    }),
+    route({
+      method: 'GET', path: '/v1/sessions', id: 'listSessions', tag: 'consent', scope: 'consent:read',
+      summary: 'Who is signed on at which machine now',
+      answer: { status: 200, text: 'Sessions', schema: object({ sessions: list(object({ machine: text(), operator: text(), since: time() })) }) }, errors: [],
+      handle: ({ audit }) => {
+        audit('sessions.shown')
+        return { sessions: control.sessions().map(({ machine, operator, sinceMs }) => ({ machine, operator, since: iso(sinceMs) })) }
+      },
+    }),
+    route({
+      method: 'GET', path: '/v1/outputs', id: 'listOutputs', tag: 'operation', scope: 'status:read',
+      summary: 'Outputs with what they got and what was withheld, by reason',
+      answer: { status: 200, text: 'Outputs', schema: object({ outputs: list(OUTPUT) }) }, errors: [],
+      handle: () => ({ outputs: control.outputs().map(outputAnswer) }),
+    }),
+    route<{ params: unknown; query: { readonly machine: MachineId; readonly output: OutputId }; body: unknown }>({
+      method: 'GET', path: '/v1/why', id: 'why', tag: 'operation', scope: 'machines:read',
+      summary: 'Why an output gets nothing, or something, from a machine',
+      query: { ...closed({ machine: MACHINE_ID, output: NAMED }), required: ['machine', 'output'] },
+      answer: { status: 200, text: 'The newest messages and their results', schema: WHY }, errors: [404],
+      handle: ({ query, actor, audit }) => {
+        const why = control.why(query.machine, query.output)
+        if (why === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine or no such output.', 'See GET /v1/machines and GET /v1/outputs.')
+        const personal = may(actor.role, 'consent:read')
+        if (personal) audit('why.shown', { machine: query.machine })
+        return whyAnswer(why, personal)
+      },
+    }),
+    route({
+      method: 'GET', path: '/v1/tokens', id: 'listTokens', tag: 'access', scope: 'tokens:write',
+      summary: 'Tokens by name and role; the tokens themselves are nowhere',
+      answer: { status: 200, text: 'Tokens', schema: object({ tokens: list(TOKEN) }) }, errors: [],
+      handle: () => ({ tokens: tokens.list().map(({ name, role, created }) => ({ name, role, created })) }),
+    }),
+    route<{ params: unknown; query: unknown; body: { readonly name: string; readonly role: Role } }>({
+      method: 'POST', path: '/v1/tokens', id: 'createToken', tag: 'access', scope: 'tokens:write',
+      summary: 'Make a token; it is in this answer and nowhere else',
+      body: { ...closed({ name: { ...NAMED, maxLength: 64, description: 'What it is for, not who uses it' }, role: { type: 'string', enum: Object.keys(ROLES) } }), required: ['name', 'role'] },
+      answer: { status: 201, text: 'The token', schema: object({ name: text(), role: text(), token: text('Shown once') }) }, errors: [409, 413, 415, 422],
+      handle: ({ body, audit }) => {
+        const token = tokens.create(body.name, body.role)
+        audit('token.created', { detail: body.name })
+        return { name: body.name, role: body.role, token }
+      },
+    }),
+    route<{ params: { readonly name: string }; query: unknown; body: unknown }>({
+      method: 'DELETE', path: '/v1/tokens/{name}', id: 'endToken', tag: 'access', scope: 'tokens:write',
+      summary: 'End a token at once',
+      params: { ...closed({ name: { ...NAMED, maxLength: 64 } }), required: ['name'] },
+      answer: { status: 204, text: 'It is ended' }, errors: [404, 409],
+      handle: ({ params, audit }) => {
+        tokens.end(params.name)
+        audit('token.ended', { detail: params.name })
+      },
+    }),
+  ]
+}
+
+/**
+ * [GDPR Art. 7(1), 7(3)] A yes through this API needs evidence that the person gave it; a no needs nothing.
+ * Errors: EVIDENCE-MISSING, SCOPE-MISSING, EXPIRY-PAST.
+ */
+function consentChange(operator: OperatorId, body: ConsentBody, actor: Actor): ConsentChange {
+  const yes = body.state === 'granted' || body.state === 'local_only'
+  if (yes && !may(actor.role, 'consent:grant')) throw new GatewayError('SCOPE-MISSING', 'This role may restrict, not grant.')
+  if (yes && (body.evidence ?? '').trim() === '') {
+    throw new GatewayError('EVIDENCE-MISSING', 'A grant needs evidence that the person gave it.', 'Say where it is, for example "signed form 2026-114".')
+  }
+  const expiresAtMs = body.expires === undefined ? undefined : Date.parse(body.expires)
+  if (expiresAtMs !== undefined && !(expiresAtMs > Date.now())) throw new GatewayError('EXPIRY-PAST', 'The expiry is not a time in the future.', 'Give an RFC 3339 time, or leave it out.')
+  return {
+    operator, purpose: body.purpose, state: body.state, source: actor.role === 'admin' ? 'admin' : body.source, by: actor.name,
+    evidence: body.evidence, language: body.language, expiresAtMs, machine: undefined,
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------- schemas
+
+interface OperatorParams { readonly operator: OperatorId }
+
+interface ConsentBody {
+  readonly purpose: PurposeId
+  readonly state: 'granted' | 'local_only' | 'refused' | 'withdrawn' | 'objected'
+  readonly evidence?: string
+  readonly language?: string
+  readonly expires?: string
+  readonly source: 'agent' | 'portal'
+}
+
+interface MachineBody {
+  readonly id: MachineId
+  readonly fleet: FleetId
+  readonly model?: string
+  readonly country?: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly holder?: string
+  readonly operator_collection: 'on' | 'off' | 'unknown'
+  readonly credential: boolean
+}
+
+function text(description?: string): Schema {
+  return description === undefined ? { type: 'string' } : { type: 'string', description }
+}
+function integer(): Schema {
+  return { type: 'integer' }
+}
+function flag(): Schema {
+  return { type: 'boolean' }
+}
+function time(): Schema {
+  return { type: 'string', format: 'date-time' }
+}
+function list(items: Schema): Schema {
+  return { type: 'array', items }
+}
+/** An answer: every key is required but those named optional. */
+function object(properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema {
+  return { type: 'object', additionalProperties: false, properties, required: Object.keys(properties).filter((key) => !optional.includes(key)) }
+}
+/** A request: unknown keys are errors. */
+function closed(properties: Readonly<Record<string, Schema>>): Schema {
+  return { type: 'object', additionalProperties: false, properties }
+}
+
+/** As domain/ids.ts NAME; a purpose, output, policy or token. */
+const NAMED: Schema = { type: 'string', pattern: '^[A-Za-z0-9_.-]{1,128}$' }
+/** As domain/ids.ts isTopicLevel: what can stand between two slashes of a topic. */
+const MACHINE_ID: Schema = { type: 'string', minLength: 1, maxLength: 256, pattern: '^[^$/+#\\u0000-\\u001f][^/+#\\u0000-\\u001f]*$' }
+const COUNTRY: Schema = { type: 'string', pattern: '^[A-Z]{2}(-[A-Z0-9]{1,3})?$', description: 'ISO 3166-1 alpha-2 or 3166-2' }
+const LANGUAGE: Schema = { type: 'string', pattern: '^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$', maxLength: 35, description: 'Language of the notice, BCP 47' }
+
+const OPERATOR_PARAMS: Schema = { ...closed({ operator: { ...NAMED, description: 'Id of the operator; never a card, PIN or name' } }), required: ['operator'] }
+
+const CONSENT_BODY: Schema = {
+  ...closed({
+    purpose: NAMED,
+    state: { type: 'string', enum: ['granted', 'local_only', 'refused', 'withdrawn', 'objected'] },
+    evidence: { type: 'string', maxLength: 4_096, description: 'Where the proof of the grant is; required for granted and local_only' },
+    language: LANGUAGE,
+    expires: { ...time(), description: 'When a grant ends by itself' },
+    source: { type: 'string', enum: ['agent', 'portal'], default: 'agent', description: 'Customer service, or a portal at which the person was verified; an admin token always counts as admin' },
+  }),
+  required: ['purpose', 'state'],
+}
+
+const NOTICE_BODY: Schema = closed({ policy: { ...NAMED, description: 'The policy whose notice it was; the one in force when absent' }, language: LANGUAGE })
+
+const MACHINE_BODY: Schema = {
+  ...closed({
+    id: MACHINE_ID,
+    fleet: MACHINE_ID,
+    model: { type: 'string', maxLength: 128 },
+    country: COUNTRY,
+    labels: { type: 'object', maxProperties: 32, propertyNames: { pattern: '^[A-Za-z0-9_.-]{1,64}$' }, additionalProperties: { type: 'string', maxLength: 256 }, default: {} },
+    holder: NAMED,
+    operator_collection: { type: 'string', enum: ['on', 'off', 'unknown'], default: 'unknown', description: 'The device setting; unknown counts as off' },
+    credential: { type: 'boolean', default: true, description: 'Make a password' },
+  }),
+  required: ['id', 'fleet'],
+}
+
+const REASON = object({ code: text(), severity: text(), text: text(), mend: text('What to do') }, ['mend'])
+export const HEALTH = object({ live: flag() })
+export const READINESS = object({ ready: flag(), reasons: list(REASON) })
+
+const STATUS = object({
+  name: text(), version: text(), started: time(), trial: flag(), ready: flag(), reasons: list(REASON),
+  listeners: list(object({ name: text(), host: text(), port: integer(), tls: flag(), connections: integer() })),
+  bridges: list(object({ name: text(), recipient: text(), connected: flag(), waiting: integer() })),
+  machines: integer(), operators: integer(), sessions: integer(),
+  outbox: object({ records: integer(), bytes: integer(), limit_bytes: integer(), oldest: time() }, ['oldest']),
+  ledger: object({ seq: integer(), healthy: flag() }),
+  rules: object({ hash: text(), policy: text(), active_since: time() }),
+}, ['rules'])
+
+const FINDING = object({ severity: text(), code: text(), line: integer(), col: integer(), path: text(), text: text() })
+const VALIDATION = object({ accepted: flag(), findings: list(FINDING) })
+const RULES = object({
+  active: object({
+    hash: text(), policy: text(), effective: text(), active_since: time(), streams: list(text()), outputs: list(text()), purposes: list(text()),
+  }, ['effective']),
+  refused: object({ at: time(), findings: list(FINDING) }),
+  staged: object({ hash: text(), policy: text(), since: time() }),
+}, ['active', 'refused', 'staged'])
+
+const CONSENT = object({
+  operator: text(), country: text(),
+  purposes: list(object({ purpose: text(), state: text(), since: time(), expires: time(), policy: text(), source: text(), seq: integer() }, ['expires', 'policy', 'source'])),
+  notice: object({ policy: text(), at: time() }),
+  history: list(object({ seq: integer(), id: text(), type: text(), day: text(), body: { type: 'object', additionalProperties: true, description: 'Absent when its key has been destroyed' } }, ['body'])),
+}, ['country', 'notice'])
+
+const RECEIPT = object({
+  receipt: text(), operator: text(), purpose: text(), state: text(), seq: integer(), at: text(), policy: text(),
+  purged: integer(), swapped: integer(), on_the_wire: { type: 'integer', description: 'Frames that had already left when the gate closed' },
+})
+
+const MACHINE = object({
+  id: text(), fleet: text(), model: text(), country: text(), labels: { type: 'object', additionalProperties: { type: 'string' } }, holder: text(),
+  operator_collection: text(), password: { type: 'boolean', description: 'Whether it has one' }, certificate: text(),
+}, ['country', 'holder', 'certificate'])
+
+const OUTPUT = object({
+  id: text(), recipient: text(), purpose: text(), topic: text(), qos: integer(), via: list(text()), stopped: flag(),
+  forwarded: integer(), withheld: { type: 'object', additionalProperties: { type: 'integer' }, description: 'Verdict -> count' },
+})
+
+const WHY = object({
+  machine: text(), output: text(), connected: flag(), country: text(), basis: text(),
+  messages: list(object({ at: time(), stream: text(), result: text(), text: text() }, ['stream'])),
+  person: object({ known: flag(), yes: flag(), no: flag(), notice: flag(), collection: flag() }),
+  next: text(),
+}, ['country', 'basis', 'person'])
+
+const TOKEN = object({ name: text(), role: text(), created: time() })
+
+// ------------------------------------------------------------------------------------------------------------------- answers
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString()
+}
+
+/** An entry for a key that may be absent. */
+function some<Value>(key: string, value: Value | undefined): Record<string, Value> {
+  return value === undefined ? {} : { [key]: value }
+}
+
+export function readinessAnswer({ ready, reasons }: Health): Schema {
+  return { ready, reasons: reasons.map(({ code, severity, text, mend }) => ({ code, severity, text, ...some('mend', mend) })) }
+}
+
+function statusAnswer(status: Status, health: Health): Schema {
+  const { outbox, ledger, rules } = status
+  return {
+    name: status.name, version: status.version, started: iso(status.startedAtMs), trial: status.trial, ...readinessAnswer(health),
+    listeners: status.listeners, bridges: status.bridges, machines: status.machines, operators: status.operators, sessions: status.sessions,
+    outbox: { records: outbox.records, bytes: outbox.bytes, limit_bytes: outbox.limitBytes, ...some('oldest', outbox.oldestAtMs === undefined ? undefined : iso(outbox.oldestAtMs)) },
+    ledger,
+    ...some('rules', rules === undefined ? undefined : { hash: rules.hash, policy: rules.policy, active_since: iso(rules.activeSinceMs) }),
+  }
+}
+
+function rulesAnswer({ active, refused, staged }: RulesState): Schema {
+  return {
+    ...some('active', active === undefined ? undefined : {
+      hash: active.hash, policy: active.policy, ...some('effective', active.effective), active_since: iso(active.activeSinceMs),
+      streams: active.streams, outputs: active.outputs, purposes: active.purposes,
+    }),
+    ...some('refused', refused === undefined ? undefined : { at: iso(refused.atMs), findings: refused.findings.slice(0, LIMITS.findings).map(findingAnswer) }),
+    ...some('staged', staged === undefined ? undefined : { hash: staged.hash, policy: staged.policy, since: iso(staged.sinceMs) }),
+  }
+}
+
+function findingAnswer({ severity, code, place, path, text }: Awaited<ReturnType<Control['validateRules']>>[number]): Schema {
+  return { severity, code, line: place.line, col: place.col, path, text }
+}
+
+function consentAnswer({ operator, country, rows, notice, history }: ConsentView): Schema {
+  return {
+    operator, ...some('country', country),
+    purposes: rows.map((row) => ({
+      purpose: row.purpose, state: row.state, since: iso(row.sinceMs), ...some('expires', row.expiresAtMs === undefined ? undefined : iso(row.expiresAtMs)),
+      ...some('policy', row.policy), ...some('source', row.source), seq: row.seq,
+    })),
+    ...some('notice', notice === undefined ? undefined : { policy: notice.policy, at: iso(notice.atMs) }),
+    history: history.map(({ seq, uuid, type, day, body }) => ({ seq, id: uuid, type, day, ...some('body', body) })),
+  }
+}
+
+function receiptAnswer({ onTheWire, ...receipt }: ConsentReceipt): Schema {
+  return { ...receipt, on_the_wire: onTheWire }
+}
+
+function machineAnswer(machine: Machine): Schema {
+  return {
+    id: machine.id, fleet: machine.fleet, model: machine.model, ...some('country', machine.country), labels: machine.labels, ...some('holder', machine.holder),
+    operator_collection: machine.operatorCollection, password: machine.credential !== undefined, ...some('certificate', machine.certificate),
+  }
+}
+
+function outputAnswer(output: OutputView): Schema {
+  const { id, recipient, purpose, topic, qos, via, stopped, forwarded, withheld } = output
+  return { id, recipient, purpose, topic, qos, via, stopped, forwarded, withheld }
+}
+
+/** Reasons that could tell an objection from a question never asked read alike for everybody but the privacy role. */
+const SAME_TO_OTHERS: ReadonlySet<string> = new Set<VerdictName>(['closed', 'forbidden', 'no_transfer'])
+
+function whyAnswer(why: Why, personal: boolean): Schema {
+  const messages = why.messages.map(({ atMs, stream, result }) => {
+    const shown = !personal && SAME_TO_OTHERS.has(result) ? 'closed' : result
+    return { at: iso(atMs), ...some('stream', stream), result: shown, text: shown === 'forwarded' ? 'handed on' : Verdict[shown].text }
+  })
+  return {
+    machine: why.machine, output: why.output, connected: why.connected, ...some('country', why.country), ...some('basis', why.basis),
+    messages, ...some('person', personal ? why.person : undefined), next: why.next,
+  }
+}
+
+/** Lets each handler name the types of its parts, which its schemas have checked by then. */
+function route<Parts extends CallParts>(entry: Omit<Route, 'handle'> & { handle(call: Call<Parts>): unknown }): Route {
+  return entry as Route
+}
+

@@ -1,0 +1,69 @@
+/**
+ * What the broker room counts and says. Closed lists: a name or sentence outside them does not compile, so nothing that came
+ * over a socket can end up in a metric or a log line (G8).
+ */
+
+/** Why a connection was closed by us. */
+export const KILL_REASONS = [
+  /** A packet past LIMITS.packetBytes; a CONNECT past LIMITS.connectBytes. */
+  'packet_too_big', 'connect_too_big',
+  /** First to last byte of a packet took longer than LIMITS.packetTimeMs; no CONNECT within LIMITS.connectTimeMs. */
+  'packet_too_slow', 'connect_late',
+  /** Bytes that break MQTT; packets that may not come here or now, HTTP among them. */
+  'malformed', 'protocol',
+  /** A topic or a list of filters past our limits. */
+  'topic',
+  /** More control packets a second than any terminal needs. PUBLISH is slowed instead. */
+  'rate',
+  'keepalive',
+  /** The peer does not read what it is sent. */
+  'slow_reader',
+  /** A recipient tried to publish. */
+  'unauthorised',
+  /** The outbox could not make a message safe: closed without an ack, so that the terminal sends it again. */
+  'outbox',
+  /** Too many connections of one identity, or of all. */
+  'connections',
+  /** The machine or recipient was removed or given another credential. */
+  'revoked',
+  'closing',
+] as const
+export type KillReason = (typeof KILL_REASONS)[number]
+
+export type BrokerCount =
+  | `kill.${KillReason}`
+  | 'connection' | 'connect.admitted' | 'connect.refused'
+  /** A will came in a terminal's CONNECT and was dropped. */
+  | 'will'
+  | 'received.qos0' | 'received.qos1' | 'received.qos2' | 'received.duplicate' | 'received.bytes'
+  /** Sessions with remembered QoS 2 ids that were forgotten at the bound. */
+  | 'session.evicted'
+  | 'subscribe.granted' | 'subscribe.refused' | 'subscribe.revoked'
+  | 'deliver.live' | 'deliver.queued' | 'deliver.gated' | 'deliver.dropped_qos0' | 'deliver.queue_full' | 'deliver.retained_full'
+
+export type Count = (name: BrokerCount, by?: number) => void
+
+/** The sentences this room logs. Fields are identifiers that the log replaces by tags, words of our own and numbers. */
+export type BrokerSentence =
+  | 'connection closed' | 'connection refused' | 'subscription refused' | 'subscription withdrawn'
+  | 'listening' | 'listener stopped' | 'broker reported an error' | 'the outbox could not commit'
+
+export interface BrokerLogFields {
+  readonly listener?: string
+  readonly reason?: string
+  readonly code?: string
+  readonly host?: string
+  readonly port?: number
+  readonly tls?: boolean
+  readonly status?: number
+  readonly machine?: string
+  readonly recipient?: string
+  readonly client?: string
+  readonly error?: unknown
+}
+
+/** The part of the log that the broker room uses. */
+export interface BrokerLog {
+  readonly info: (text: BrokerSentence, fields?: BrokerLogFields) => void
+  readonly warn: (text: BrokerSentence, fields?: BrokerLogFields) => void
+}

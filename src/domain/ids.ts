@@ -1,0 +1,24 @@
+/**
+ * Branded identifiers: a machine id cannot be passed where an operator id is meant.
+ * At run time each is a plain string (or number), so the hot path pays nothing.
+ */
+declare const brand: unique symbol
+type Branded<Base, Name extends string> = Base & { readonly [brand]: Name }
+
+/** Serial number or other name of a machine, as the registry and the topic spell it. Personal data by linkage: never logged in clear. */
+export type MachineId = Branded<string, 'MachineId'>
+/** Our own subject id of a person, made at registration (`op-…`); never a card number, PIN or name. */
+export type OperatorId = Branded<string, 'OperatorId'>
+export type FleetId = Branded<string, 'FleetId'>
+export type RecipientId = Branded<string, 'RecipientId'>
+export type PurposeId = Branded<string, 'PurposeId'>
+export type OutputId = Branded<string, 'OutputId'>
+export type StreamId = Branded<string, 'StreamId'>
+
+/** What output, stream, recipient, purpose, field and domain names must match (rules-language 5). */
+export const NAME = /^[A-Za-z0-9_.-]+$/
+
+/** An MQTT topic level that may safely be filled into a template: no separator, no wildcard, no NUL, not empty, not a `$` topic. */
+export function isTopicLevel(text: string): boolean {
+  return text.length > 0 && text.length <= 256 && !/[/+#\u0000]/.test(text) && !text.startsWith('$')
+}

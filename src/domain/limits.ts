@@ -1,0 +1,67 @@
+/**
+ * Every bound in one place, with where it comes from and what happens at it (G6). The gateway file may lower most of them.
+ */
+export const LIMITS = {
+  /** MQTT packet from a terminal; past it the connection is closed and counted. 256 KiB holds a 64 KiB media chunk with room. */
+  packetBytes: 262_144,
+  /** The first packet (CONNECT), before anybody is authenticated. */
+  connectBytes: 16_384,
+  /** From the first to the last byte of one packet. */
+  packetTimeMs: 10_000,
+  /** From the TCP accept to a complete CONNECT. */
+  connectTimeMs: 5_000,
+  connections: 10_000,
+  messagesPerSecond: 200,
+  /** PUBLISHes of one terminal handed over and not yet answered; at it the guard stops handing over. */
+  unanswered: 64,
+  /** Nesting of protobuf messages; deeper is refused. */
+  depth: 32,
+  /** A Decision is a 32-bit set; bits 30 and 31 stay free. */
+  purposes: 30,
+  streams: 1_000,
+  outputs: 256,
+  /** Result bytes of all outputs of one message; past it the message is refused as too_big. */
+  scratchBytes: 1_048_576,
+  /** Pseudonyms kept ready per output. */
+  pseudonymCache: 65_536,
+  /** Tests, messages, findings printed. */
+  findings: 200,
+  /** Size of a YAML file. */
+  fileBytes: 16_777_216,
+  topicBytes: 1_024,
+  topicLevels: 32,
+  outboxBytes: 4_294_967_296,
+  /** Group commit: whichever comes first. */
+  commitRecords: 256,
+  commitMs: 2,
+  /** Rows of subjects and keys of the ledger kept ready in memory. */
+  subjectRowCache: 65_536,
+  /** Plain body of one ledger event; past it the event is refused (a scope that is too long is stored as its hash). */
+  ledgerBodyBytes: 65_536,
+  /** Events read from the ledger at a time. */
+  ledgerPage: 512,
+  /** Policies whose notices are remembered per operator in the decision table: the newest ones. */
+  noticePolicies: 30,
+  /** Sign-ons and sign-offs kept per machine; at it the oldest is forgotten, and what lies before is nobody's. */
+  sessionMarks: 64,
+  /** Machines with a session history; past it further machines have nobody known. */
+  sessionMachines: 100_000,
+  /** Sign-ons and sign-offs of one machine an hour; past it the machine's history is dropped and nobody is known for the rest of the hour. */
+  sessionMarksPerHour: 120,
+  /** How far an event time may lie ahead of the gateway's clock; past it the clock is unsure and nobody is known. */
+  eventAheadMs: 300_000,
+  /** Request bodies of the admin API; past it the answer is 413. A rules file may be larger than the rest. */
+  adminBodyBytes: 65_536,
+  adminRulesBytes: 1_048_576,
+  /** Connections to the admin listener; further ones are closed at once. */
+  adminConnections: 256,
+  /** Wrong tokens from one address before it is locked out, first for adminLockMs, then twice as long each time up to adminLockMaxMs. */
+  adminFailures: 5,
+  adminLockMs: 60_000,
+  adminLockMaxMs: 900_000,
+  /** Addresses whose failures are remembered; the one seen longest ago is forgotten first. */
+  adminAddresses: 4_096,
+  adminTokens: 256,
+  /** Values of one metric label; further ones count as `other`. */
+  labelValues: 2_048,
+} as const

@@ -1,0 +1,251 @@
+/**
+ * Counters as plain numbers: a slot in a Float64Array behind a handle on the hot path (a few nanoseconds, no allocation), and
+ * prom-client only when somebody scrapes. Names and label sets are fixed in one table; a label value is a verdict name, an
+ * output or stream of the rules, or a member of a closed list, never something that came with a message (G8).
+ */
+import { Registry } from 'prom-client'
+import type { Metric } from 'prom-client'
+import type { OutputId, StreamId } from './domain/ids.ts'
+import { LIMITS } from './domain/limits.ts'
+import { Verdict, verdictName } from './domain/verdict.ts'
+import type { VerdictName } from './domain/verdict.ts'
+
+/** Closed sets of label values. `output` and `stream` are filled by `useRules`. */
+const LABELS = {
+  verdict: Object.keys(Verdict),
+  listener: ['terminals', 'recipients', 'admin'],
+  kill: [
+    'packet_too_big', 'packet_too_slow', 'connect_late', 'connect_too_big', 'malformed', 'protocol', 'rate', 'unauthorised', 'taken_over',
+    'connections', 'slow_reader', 'not_subscribable', 'topic', 'keepalive', 'withdrawal', 'closing',
+  ],
+  session: ['on', 'off', 'expired', 'unknown_card', 'shared_card', 'handover', 'forgotten'],
+  purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules'],
+  result: ['accepted', 'refused'],
+  answer: ['ok', 'client_error', 'server_error'],
+} as const satisfies Record<string, readonly string[]>
+
+type LabelSet = keyof typeof LABELS | 'output' | 'stream'
+interface Family {
+  readonly kind: 'counter' | 'gauge'
+  readonly help: string
+  readonly labels?: Readonly<Record<string, LabelSet>>
+}
+
+/** Every counter and gauge there is. The key without prefix is what the rest of the product says; the scrape says `parapet_<key>`. */
+export const FAMILIES = {
+  messages_received_total: { kind: 'counter', help: 'PUBLISH packets from terminals that a stream matched.', labels: { stream: 'stream' } },
+  messages_refused_total: { kind: 'counter', help: 'Messages that went to no output, by reason.', labels: { reason: 'verdict' } },
+  received_bytes_total: { kind: 'counter', help: 'Payload bytes received from terminals.' },
+  forwarded_bytes_total: { kind: 'counter', help: 'Payload bytes of minimised messages.' },
+  output_forwarded_total: { kind: 'counter', help: 'Minimised messages handed on, by output.', labels: { output: 'output' } },
+  output_withheld_total: { kind: 'counter', help: 'Messages an output did not get, by reason.', labels: { output: 'output', reason: 'verdict' } },
+  fields_failed_total: { kind: 'counter', help: 'Fields dropped because their transform could not be applied.', labels: { output: 'output' } },
+  delivered_total: { kind: 'counter', help: 'Messages that left the gateway, acknowledged by the recipient where QoS says so.', labels: { output: 'output' } },
+  connections_total: { kind: 'counter', help: 'Connections accepted.', labels: { listener: 'listener' } },
+  connections: { kind: 'gauge', help: 'Connections open now.', labels: { listener: 'listener' } },
+  kills_total: { kind: 'counter', help: 'Connections closed by the gateway, by reason.', labels: { reason: 'kill' } },
+  wills_discarded_total: { kind: 'counter', help: 'Wills in a terminal\'s CONNECT, accepted and never sent.' },
+  sessions: { kind: 'gauge', help: 'Operator sessions open now.' },
+  session_events_total: { kind: 'counter', help: 'Sign-ons, sign-offs and their like.', labels: { event: 'session' } },
+  // Without a state label on purpose: in a small crew a count of refusals beside a shift plan says who refused.
+  consent_changes_total: { kind: 'counter', help: 'Changes of consent of any kind.' },
+  outbox_records: { kind: 'gauge', help: 'Messages waiting in the outbox.' },
+  outbox_bytes: { kind: 'gauge', help: 'Bytes waiting in the outbox.' },
+  outbox_purged_total: { kind: 'counter', help: 'Messages removed from the outbox other than by delivery.', labels: { reason: 'purge' } },
+  rules_loads_total: { kind: 'counter', help: 'Rules files read, by whether they were accepted.', labels: { result: 'result' } },
+  ready: { kind: 'gauge', help: '1 when the gateway is ready.' },
+  admin_requests_total: { kind: 'counter', help: 'Requests to the admin API.', labels: { answer: 'answer' } },
+  admin_denied_total: { kind: 'counter', help: 'Requests to the admin API with a wrong token, or from an address that is locked out.' },
+} as const satisfies Record<string, Family>
+
+export type FamilyName = keyof typeof FAMILIES
+/** Upper bounds in seconds. A commit is an fsync: 0.1 ms on a good disk, seconds on a worn SD card. */
+export const COMMIT_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5] as const
+
+/** One number. Kept by whoever counts, so that counting is an addition and nothing else. */
+export interface Counter {
+  add(by?: number): void
+  /** For gauges. */
+  set(value: number): void
+  readonly value: number
+}
+
+/** Counters of one output; the reason is the verdict code (negative) as the minimiser returned it. */
+export interface OutputCounters {
+  readonly forwarded: Counter
+  withheld(code: number): void
+  /** Reason -> count, those above zero. */
+  reasons(): Partial<Record<VerdictName, number>>
+}
+
+export interface Metrics {
+  /** A handle for one series. A label value outside its closed set gives the series `other`. */
+  counter(name: FamilyName, ...values: readonly string[]): Counter
+  /** Counts once through the name; off the hot path. */
+  count(name: FamilyName, by?: number, ...values: readonly string[]): void
+  gauge(name: FamilyName, value: number, ...values: readonly string[]): void
+  /** Hot path: a message that went nowhere, by verdict code. */
+  refused(code: number): void
+  output(id: OutputId): OutputCounters
+  stream(id: StreamId): Counter
+  /** Seconds of one group commit. */
+  commit(seconds: number): void
+  /** Admits the outputs and streams of a rules set as label values; earlier ones keep their series. */
+  useRules(outputs: Iterable<OutputId>, streams: Iterable<StreamId>): void
+  /** Called before every scrape, to set gauges. */
+  onScrape(collect: () => void): void
+  /** [Prometheus text format 0.0.4] */
+  text(): Promise<string>
+  readonly contentType: string
+}
+
+export function createMetrics(): Metrics {
+  const cells = createCells()
+  const series = new Map<FamilyName, Map<string, { readonly values: readonly string[]; readonly counter: Counter }>>()
+  const named = { output: new Set<string>(), stream: new Set<string>() }
+  const outputs = new Map<string, OutputCounters>()
+  const collectors: (() => void)[] = []
+  const registry = new Registry()
+  const commits = { buckets: new Float64Array(COMMIT_BUCKETS.length + 1), sum: 0, count: 0 }
+
+  function labelsOf(name: FamilyName): readonly [string, LabelSet][] {
+    const family: Family = FAMILIES[name]
+    return Object.entries(family.labels ?? {})
+  }
+
+  function admitted(set: LabelSet, value: string | undefined): string {
+    const known = set === 'output' || set === 'stream' ? named[set].has(value ?? '') : (LABELS[set] as readonly string[]).includes(value ?? '')
+    return known && value !== undefined ? value : 'other'
+  }
+
+  function counter(name: FamilyName, ...given: readonly string[]): Counter {
+    const values = labelsOf(name).map(([, set], index) => admitted(set, given[index]))
+    const key = values.join('\u0000')
+    let family = series.get(name)
+    if (family === undefined) series.set(name, (family = new Map()))
+    let found = family.get(key)
+    if (found === undefined) family.set(key, (found = { values, counter: cells() }))
+    return found.counter
+  }
+
+  /** Handles by verdict code, made on the first use of a code: at most 64 of them. */
+  function byCode(make: (name: VerdictName) => Counter): { add(code: number): void; entries(): [VerdictName, number][] } {
+    const handles: (Counter | undefined)[] = Array.from({ length: 64 })
+    return {
+      add(code) {
+        const index = -code & 63
+        ;(handles[index] ??= make(verdictName(code))).add()
+      },
+      entries: () => handles.flatMap((handle, index) => (handle === undefined ? [] : [[verdictName(-index), handle.value]])),
+    }
+  }
+
+  function output(id: OutputId): OutputCounters {
+    const known = outputs.get(id)
+    if (known !== undefined) return known
+    const reasons = byCode((name) => counter('output_withheld_total', id, name))
+    const made: OutputCounters = {
+      forwarded: counter('output_forwarded_total', id),
+      withheld: (code) => reasons.add(code),
+      reasons: () => Object.fromEntries(reasons.entries()),
+    }
+    // An output that the rules do not name counts as `other` until they do.
+    if (named.output.has(id)) outputs.set(id, made)
+    return made
+  }
+
+  const refusals = byCode((name) => counter('messages_refused_total', name))
+
+  for (const name of Object.keys(FAMILIES) as FamilyName[]) {
+    const family: Family = FAMILIES[name]
+    // A family without labels shows zero from the start, so that an alert on its rate has something to stand on.
+    if (family.labels === undefined) counter(name)
+    register(registry, `parapet_${name}`, family.kind, family.help, () =>
+      [...(series.get(name)?.values() ?? [])].map(({ values, counter: { value } }) => ({
+        value, labels: Object.fromEntries(labelsOf(name).map(([label], index) => [label, values[index] ?? 'other'])),
+      })))
+  }
+  register(registry, 'parapet_commit_seconds', 'histogram', 'Duration of one group commit of the outbox.', () => {
+    let total = 0
+    const buckets = [...COMMIT_BUCKETS, '+Inf'].map((le, index) => ({ metricName: 'parapet_commit_seconds_bucket', value: (total += commits.buckets[index] ?? 0), labels: { le } }))
+    return [
+      ...buckets,
+      { metricName: 'parapet_commit_seconds_sum', value: commits.sum, labels: {} },
+      { metricName: 'parapet_commit_seconds_count', value: commits.count, labels: {} },
+    ]
+  })
+
+  return {
+    counter,
+    count: (name, by = 1, ...values) => counter(name, ...values).add(by),
+    gauge: (name, value, ...values) => counter(name, ...values).set(value),
+    refused: (code) => refusals.add(code),
+    output,
+    stream: (id) => counter('messages_received_total', id),
+    commit(seconds) {
+      let index = 0
+      while (index < COMMIT_BUCKETS.length && seconds > (COMMIT_BUCKETS[index] ?? 0)) index += 1
+      commits.buckets[index] = (commits.buckets[index] ?? 0) + 1
+      commits.sum += seconds
+      commits.count += 1
+    },
+    useRules(outputIds, streamIds) {
+      for (const [set, ids] of [[named.output, outputIds], [named.stream, streamIds]] as const) {
+        for (const id of ids) if (set.size < LIMITS.labelValues) set.add(id)
+      }
+    },
+    onScrape: (collect) => void collectors.push(collect),
+    text() {
+      for (const collect of collectors) collect()
+      return registry.metrics()
+    },
+    contentType: registry.contentType,
+  }
+}
+
+/** Hands out slots of arrays that never move, so that a handle stays valid while others are added. */
+function createCells(): () => Counter {
+  let chunk = new Float64Array(256)
+  let used = 0
+  return () => {
+    if (used === chunk.length) {
+      chunk = new Float64Array(256)
+      used = 0
+    }
+    return new Cell(chunk, used++)
+  }
+}
+
+class Cell implements Counter {
+  readonly #cells: Float64Array
+  readonly #index: number
+
+  constructor(cells: Float64Array, index: number) {
+    this.#cells = cells
+    this.#index = index
+  }
+
+  add(by = 1): void {
+    this.#cells[this.#index]! += by
+  }
+
+  set(value: number): void {
+    this.#cells[this.#index] = value
+  }
+
+  get value(): number {
+    return this.#cells[this.#index]!
+  }
+}
+
+interface Sample {
+  readonly metricName?: string
+  readonly value: number
+  readonly labels: Readonly<Record<string, string | number>>
+}
+
+/** Gives prom-client a metric that reads our cells when asked, instead of one that keeps numbers of its own. */
+function register(registry: Registry, name: string, type: 'counter' | 'gauge' | 'histogram', help: string, read: () => Sample[]): void {
+  const metric = { name, help, type, aggregator: 'sum', get: () => Promise.resolve({ name, help, type, aggregator: 'sum', values: read() }) }
+  registry.registerMetric(metric as unknown as Metric)
+}

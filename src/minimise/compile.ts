@@ -1,0 +1,251 @@
+/**
+ * Plan -> minimiser. The generated function takes canonical input; whatever it calls odd goes to the interpreter with the same result.
+ * `engine: 'interpreted'` lets the interpreter serve alone (gateway file `minimiser: interpreted`).
+ */
+import type { FieldShape, SubjectKind } from '../domain/schema.ts'
+import { isTopicLevel } from '../domain/ids.ts'
+import { Verdict } from '../domain/verdict.ts'
+import { emit, varintBytes, type Need } from './emit.ts'
+import { snap, type Cell } from './grid.ts'
+import { bindChain, createInterpreter, fromE7, toE7, type Context, type Run } from './interpret.ts'
+import type { Plan, PlanPoint, PlanStep } from './plan.ts'
+import { createPseudonymiser, pseudonymNumber, type PseudonymKeys, type Pseudonymiser, type Rotate } from './pseudonym.ts'
+import { RUNTIME } from './runtime.ts'
+import type { Apply, Services } from './transforms.ts'
+import { encodeTree, decodeScalar } from './tree.ts'
+import { Cursor, Malformed } from './wire.ts'
+import { isZero, kindOf, textOf, zeroOf, type Value } from './value.ts'
+
+export interface Minimiser {
+  readonly plan: Plan
+  readonly run: Run
+  /** The generated text; undefined when the interpreter serves alone. */
+  readonly text: string | undefined
+}
+
+export interface CompileOptions {
+  readonly keys: PseudonymKeys
+  readonly engine: 'generated' | 'interpreted'
+}
+
+export function compilePlan(plan: Plan, options: CompileOptions): Minimiser {
+  const services = servicesFor(plan.output, options.keys)
+  const interpret = createInterpreter(plan, services)
+  const emitted = options.engine === 'generated' ? emit(plan) : undefined
+  if (emitted === undefined) return { plan, run: interpret, text: undefined }
+  const fast = build(plan, emitted.text, emitted.needs, services)
+  const odd = Verdict.odd.code
+  const run: Run = (source, start, end, target, at, cx) => {
+    const result = fast(source, start, end, target, at, cx)
+    if (result !== odd) return result
+    cx.failures = 0
+    return interpret(source, start, end, target, at, cx)
+  }
+  return { plan, run, text: emitted.text }
+}
+
+/** One pseudonymiser for each domain of an output, shared by its streams and variants. */
+export function servicesFor(output: string, keys: PseudonymKeys): Services {
+  return {
+    pseudonym: (params) => sharedPseudonymiser(keys, { as: params.as as string, output, rotate: params.rotate as Rotate, subject: params.subject as SubjectKind }),
+  }
+}
+
+const shared = new WeakMap<PseudonymKeys, Map<string, Pseudonymiser>>()
+
+function sharedPseudonymiser(keys: PseudonymKeys, domain: Parameters<typeof createPseudonymiser>[1]): Pseudonymiser {
+  let all = shared.get(keys)
+  if (all === undefined) shared.set(keys, (all = new Map()))
+  const name = `${domain.output}|${domain.as}|${domain.rotate}|${domain.subject}`
+  let one = all.get(name)
+  if (one === undefined) all.set(name, (one = createPseudonymiser(keys, domain)))
+  return one
+}
+
+function build(plan: Plan, text: string, needs: readonly Need[], services: Services): Run {
+  const names = [...Object.keys(RUNTIME), ...needs.map((need) => need.name)]
+  const values = [...Object.values(RUNTIME), ...needs.map((need) => bindNeed(need, plan, services))]
+  try {
+    // Plan ids are hex digits, so the name of the source is safe to paste.
+    return new Function(...names, `"use strict"\n${text}\n//# sourceURL=minimise:${plan.id}`)(...values) as Run
+  } catch (error) {
+    throw new Error(`The generated minimiser does not compile: ${(error as Error).message}\n${text}`, { cause: error })
+  }
+}
+
+function bindNeed(need: Need, plan: Plan, services: Services): unknown {
+  switch (need.kind) {
+    case 'chain': return bindStep(need.step, services)
+    case 'point': return bindPoint(need.point)
+    case 'shape': return need.field
+    case 'members': return need.field.enum?.names
+    case 'text': return need.text
+    case 'topic': return bindTopic(plan)
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------ chains
+
+type ChainOfText = (s: Uint8Array, from: number, to: number, t: Uint8Array, o: number, cx: Context) => number
+type ChainOfNumber = (value: number | boolean, t: Uint8Array, o: number, cx: Context) => number
+
+/** A chain as generated code calls it: writes the whole field, returns the new offset, `o` for a default left out, -1 for dropped. */
+function bindStep(step: PlanStep & { kind: 'value' }, services: Services): ChainOfText | ChainOfNumber {
+  const { field, chain } = step
+  const first = chain[0]
+  if (chain.length === 1 && first?.name === 'pseudonym') return pseudonymOfText(field, services.pseudonym(first.params, field))
+  const applies = bindChain(chain, field, services)
+  const write = fieldWriter(field)
+  const kind = kindOf(field)
+  if (kind === 'string' || kind === 'bytes') {
+    return (s, from, to, t, o, cx) => {
+      const bytes = s.subarray(from as number, to as number)
+      const value = kind === 'bytes' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
+      return write(applyAll(applies, value, cx as Context), t as Uint8Array, o as number)
+    }
+  }
+  return (value: number | boolean, t: Uint8Array, o: number, cx: Context) => write(applyAll(applies, kind === 'big' ? BigInt(value) : value, cx), t, o)
+}
+
+function applyAll(applies: readonly Apply[], value: Value, cx: Context): Value | undefined {
+  let result: Value | undefined = value
+  for (const apply of applies) {
+    result = apply(result, cx)
+    if (result === undefined) return undefined
+  }
+  return result
+}
+
+/** Writes tag and value through the readable encoder; for transforms that have no inlined form. */
+function fieldWriter(field: FieldShape): (value: Value | undefined, t: Uint8Array, o: number) => number {
+  const shape = { name: '', fields: [field], byName: new Map(), byNumber: new Map([[field.number, field]]) }
+  return (value, t, o) => {
+    if (value === undefined) return -1
+    if (!field.presence && isZero(value)) return o
+    const bytes = encodeTree({ shape, slots: new Map([[field.number, value]]) }).finish()
+    if (o + bytes.length > t.length) return -1
+    t.set(bytes, o)
+    return o + bytes.length
+  }
+}
+
+/** Pseudonyms of string, bytes and number fields with the field's bytes kept ready: a hit copies them. */
+function pseudonymOfText(field: FieldShape, maker: Pseudonymiser): ChainOfText | ChainOfNumber {
+  const kind = kindOf(field)
+  const write = fieldWriter(field)
+  if (kind !== 'string') {
+    if (kind === 'bytes') {
+      return (s, from, to, t, o, cx) => {
+        const bytes = Buffer.from((s as Uint8Array).subarray(from as number, to as number))
+        return write(maker.of(bytes.toString('latin1'), (cx as Context).eventMs, (cx as Context).session, bytes), t as Uint8Array, o as number)
+      }
+    }
+    return (value: number | boolean, t: Uint8Array, o: number, cx: Context) => {
+      const made = value === 0 && !field.presence ? undefined : maker.of(String(value), cx.eventMs, cx.session)
+      return write(made === undefined ? undefined : pseudonymNumber(made), t, o)
+    }
+  }
+  const tag = varintBytes(field.number * 8 + 2)
+  let lastMade: Uint8Array | undefined
+  let lastText = Buffer.alloc(0)
+  return (s, from, to, t, o, cx) => {
+    const made = maker.of(textAt(s as Uint8Array, from as number, to as number), (cx as Context).eventMs, (cx as Context).session)
+    if (made === undefined) return -1
+    if (made !== lastMade) {
+      lastMade = made
+      lastText = Buffer.from(Buffer.from(made).toString('base64url'), 'latin1')
+    }
+    const target = t as Uint8Array
+    let at = o as number
+    for (const byte of tag) target[at++] = byte
+    target[at++] = 22
+    for (let i = 0; i < 22; i++) target[at++] = lastText[i]!
+    return at
+  }
+}
+
+function textAt(s: Uint8Array, from: number, to: number): string {
+  let text = ''
+  for (let at = from; at < to; at++) {
+    if (s[at]! > 127) return Buffer.from(s.buffer, s.byteOffset + from, to - from).toString('utf8')
+    text += String.fromCharCode(s[at]!)
+  }
+  return text
+}
+
+// ------------------------------------------------------------------------------------------------------------------ points
+
+const cell: Cell = { latE7: 0, lonE7: 0 }
+
+/** Moves a position through its chain into RUNTIME.moved; false when it cannot be applied. */
+function bindPoint(step: PlanPoint): (lat: number, lon: number, cx: Context) => boolean {
+  const { scale, name } = step.point
+  const latField = step.lat[0] as FieldShape
+  const lonField = step.lon[0] as FieldShape
+  return (lat, lon, cx) => {
+    cell.latE7 = toE7(lat, scale)
+    cell.lonE7 = toE7(lon, scale)
+    for (const one of step.chain) {
+      if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
+      const size = one.params.size as number
+      if (one.params.sticky === true && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
+      else snap(cell.latE7, cell.lonE7, size, cell)
+    }
+    RUNTIME.moved.lat = Number(fromE7(cell.latE7, scale, latField))
+    RUNTIME.moved.lon = Number(fromE7(cell.lonE7, scale, lonField))
+    return true
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------- topic
+
+/** Puts the topic together from the result just written; the last one is remembered, as a machine's topic rarely changes. */
+function bindTopic(plan: Plan): (t: Uint8Array, from: number, to: number, cx: Context) => boolean {
+  if (plan.topic.every((piece) => 'text' in piece)) {
+    const topic = plan.topic.map((piece) => ('text' in piece ? piece.text : '')).join('')
+    return (_t, _from, _to, cx) => {
+      cx.topic = topic
+      return true
+    }
+  }
+  const fields = plan.topic.map((piece) => ('path' in piece ? plan.message.byName.get(piece.path) : undefined))
+  return (t, from, to, cx) => {
+    let topic = ''
+    for (let at = 0; at < plan.topic.length; at++) {
+      const piece = plan.topic[at] as Plan['topic'][number]
+      if ('text' in piece) {
+        topic += piece.text
+        continue
+      }
+      const field = fields[at]
+      const text = field === undefined ? undefined : topicText(field, t, from, to)
+      if (text === undefined || !isTopicLevel(text)) return false
+      topic += text
+    }
+    cx.topic = topic
+    return true
+  }
+}
+
+/** Text of a singular field in canonical bytes. */
+function topicText(field: FieldShape, t: Uint8Array, from: number, to: number): string | undefined {
+  const cursor = new Cursor(t, from, to)
+  try {
+    while (cursor.at < to) {
+      const tag = cursor.tag()
+      if (tag >>> 3 !== field.number) {
+        cursor.skip(tag, 0)
+        continue
+      }
+      const value = decodeScalar(field, cursor)
+      if (value === undefined) return undefined
+      return field.enum === undefined ? textOf(value) : (field.enum.names.get(value as number) ?? String(value))
+    }
+  } catch (error) {
+    if (error instanceof Malformed) return undefined
+    throw error
+  }
+  // Left out because it is the default; a field with presence is really absent.
+  const zero = zeroOf(field)
+  return field.presence ? undefined : field.enum === undefined ? textOf(zero) : field.enum.names.get(0)
+}

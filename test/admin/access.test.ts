@@ -1,0 +1,141 @@
+/** Who may what: every operation with every role, with none, and with a wrong token. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { adminRoutes } from '../../src/admin/routes.ts'
+import type { Control } from '../../src/admin/control.ts'
+import { ROLES } from '../../src/admin/tokens.ts'
+import type { Role, Tokens } from '../../src/admin/tokens.ts'
+import { CANARY_MACHINE, CANARY_OPERATOR, startAdmin } from './gateway.ts'
+import type { TestAdmin } from './gateway.ts'
+
+const yaml = { 'content-type': 'application/yaml' }
+const CONSENT = `/v1/operators/${CANARY_OPERATOR}/consent`
+const DENY = { purpose: 'improve.statistics', state: 'withdrawn' }
+const GRANT = { purpose: 'improve.statistics', state: 'granted', evidence: 'signed form 2026-114' }
+
+interface Row {
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly url: string
+  readonly body?: unknown
+  readonly headers?: Record<string, string>
+  readonly ok: number
+  /** viewer, engineer, privacy, admin; yes or no. */
+  readonly may: readonly [string, string, string, string]
+}
+
+// prettier-ignore
+const TABLE: readonly Row[] = [
+  //                                                                                                    viewer engineer privacy admin
+  { method: 'GET',    url: '/v1/status',                                                     ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/rules',                                                      ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/rules/validate', body: 'version: 1\n', headers: yaml,        ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/outputs',                                                    ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: CONSENT,                                                          ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'POST',   url: CONSENT, body: DENY,                                              ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'POST',   url: CONSENT, body: GRANT,                                             ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'POST',   url: `/v1/operators/${CANARY_OPERATOR}/notice`, body: {},              ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/sessions',                                                   ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/machines',                                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/machines', body: { id: 'SN-2', fleet: 'north' },             ok: 201, may: ['no',  'yes', 'no',  'yes'] },
+  { method: 'GET',    url: `/v1/why?machine=${CANARY_MACHINE}&output=planner`,               ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/tokens',                                                     ok: 200, may: ['no',  'no',  'no',  'yes'] },
+  { method: 'POST',   url: '/v1/tokens', body: { name: 'grafana', role: 'viewer' },          ok: 201, may: ['no',  'no',  'no',  'yes'] },
+  { method: 'DELETE', url: '/v1/tokens/grafana',                                             ok: 204, may: ['no',  'no',  'no',  'yes'] },
+]
+const ORDER: readonly Role[] = ['viewer', 'engineer', 'privacy', 'admin']
+
+describe('who may what', () => {
+  let it: TestAdmin
+  beforeAll(async () => {
+    it = await startAdmin()
+  })
+  afterAll(() => it.admin.close())
+
+  async function call(row: Row, authorization: string | undefined): Promise<{ status: number; body: string }> {
+    const answer = await it.admin.inject({
+      method: row.method, url: row.url, headers: { ...row.headers, ...(authorization === undefined ? {} : { authorization }) },
+      ...(row.body === undefined ? {} : { payload: row.body as string | object }),
+    })
+    return { status: answer.statusCode, body: answer.body }
+  }
+
+  for (const row of TABLE) {
+    test(`${row.method} ${row.url.replace(CANARY_OPERATOR, '{operator}').replace(CANARY_MACHINE, '{machine}')} ${JSON.stringify(row.body ?? '')}`, async () => {
+      for (const [index, role] of ORDER.entries()) {
+        const { status, body } = await call(row, `Bearer ${it.tokens[role]}`)
+        expect(`${role}: ${status}`).toBe(`${role}: ${row.may[index] === 'yes' ? row.ok : 403}`)
+        if (row.may[index] === 'no') expect(JSON.parse(body)).toMatchObject({ code: 'SCOPE-MISSING', status: 403 })
+      }
+      expect(await call(row, undefined)).toMatchObject({ status: 401 })
+      it.clock.ms += 10_000_000
+      expect(await call(row, `Bearer parapet_${'A'.repeat(43)}`)).toMatchObject({ status: 401 })
+      expect(await call(row, 'Basic YWRtaW46YWRtaW4=')).toMatchObject({ status: 401 })
+    })
+  }
+
+  test('the table has every route there is', () => {
+    const routes = adminRoutes({} as Control, {} as Tokens).map(({ method, path }) => `${method} ${path}`)
+    const pattern = (row: Row): string => `${row.method} ${(row.url.split('?')[0] ?? '').replace(CANARY_OPERATOR, '{operator}').replace('/grafana', '/{name}')}`
+    expect(new Set(TABLE.map(pattern))).toEqual(new Set(routes))
+  })
+
+  test('no role both tunes rules and reads who refused', () => {
+    for (const scopes of Object.values(ROLES)) {
+      expect((scopes as readonly string[]).filter((scope) => scope === 'rules:write' || scope === 'consent:read').length).toBeLessThan(2)
+    }
+  })
+
+  test('what an engineer is told of a machine is the same whether the person refused or was never asked', async () => {
+    const url = `/v1/why?machine=${CANARY_MACHINE}&output=planner`
+    const engineer: unknown = (await it.admin.inject({ url, headers: { authorization: `Bearer ${it.tokens.engineer}` } })).json()
+    const privacy: unknown = (await it.admin.inject({ url, headers: { authorization: `Bearer ${it.tokens.privacy}` } })).json()
+    expect(engineer).not.toHaveProperty('person')
+    expect(engineer).toMatchObject({ messages: [{ result: 'forwarded' }, { result: 'closed' }] })
+    expect(privacy).toMatchObject({ person: { no: true }, messages: [{ result: 'forwarded' }, { result: 'forbidden' }] })
+  })
+
+  test('health, readiness, metrics and the document need no token on loopback; metrics do from elsewhere', async () => {
+    for (const [url, status] of [['/healthz', 200], ['/readyz', 503], ['/metrics', 200], ['/openapi.json', 200]] as const) {
+      expect(`${url} ${(await it.admin.inject({ url })).statusCode}`).toBe(`${url} ${status}`)
+    }
+    expect((await it.admin.inject({ url: '/metrics', remoteAddress: '192.0.2.7' })).statusCode).toBe(401)
+    expect((await it.admin.inject({ url: '/metrics', remoteAddress: '192.0.2.7', headers: { authorization: `Bearer ${it.tokens.viewer}` } })).statusCode).toBe(200)
+  })
+})
+
+describe('lock-out', () => {
+  const wrong = { authorization: `Bearer parapet_${'B'.repeat(43)}` }
+
+  test('five wrong tokens lock an address out, longer each time; other addresses and callers already in go on', async () => {
+    const { admin, tokens, clock, audited } = await startAdmin()
+    const from = (remoteAddress: string, authorization: string): Promise<number> => admin.inject({ url: '/v1/status', remoteAddress, headers: { authorization } }).then(({ statusCode }) => statusCode)
+    const guess = (remoteAddress: string): Promise<number> => from(remoteAddress, wrong.authorization)
+
+    expect(await from('192.0.2.1', `Bearer ${tokens.viewer}`)).toBe(200)
+    for (let count = 0; count < 5; count += 1) expect(await guess('192.0.2.1')).toBe(401)
+    expect(await guess('192.0.2.1')).toBe(429)
+    // A right guess from a locked address is not let in; who was in before is.
+    expect(await from('192.0.2.1', `Bearer ${tokens.admin}`)).toBe(429)
+    expect(await from('192.0.2.1', `Bearer ${tokens.viewer}`)).toBe(200)
+    expect(await from('192.0.2.2', `Bearer ${tokens.admin}`)).toBe(200)
+    expect(audited.filter(({ action }) => action === 'access.locked_out')).toHaveLength(1)
+    expect(JSON.stringify(audited)).not.toContain('192.0.2.1')
+
+    clock.ms += 60_001
+    for (let count = 0; count < 5; count += 1) expect(await guess('192.0.2.1')).toBe(401)
+    clock.ms += 60_001
+    expect(await guess('192.0.2.1')).toBe(429)
+    clock.ms += 60_001
+    expect(await guess('192.0.2.1')).toBe(401)
+    await admin.close()
+  })
+
+  test('the neighbours of an IPv6 host are that host; asking without a token is no guess', async () => {
+    const { admin, tokens } = await startAdmin()
+    for (let count = 0; count < 20; count += 1) expect((await admin.inject({ url: '/v1/status', remoteAddress: '2001:db8::1' })).statusCode).toBe(401)
+    for (let count = 0; count < 5; count += 1) await admin.inject({ url: '/v1/status', remoteAddress: `2001:db8::${count + 1}`, headers: wrong })
+    const { statusCode, headers } = await admin.inject({ url: '/v1/status', remoteAddress: '2001:db8:0:0:ffff::9', headers: { authorization: `Bearer ${tokens.admin}` } })
+    expect([statusCode, headers['retry-after']]).toEqual([429, '60'])
+    expect((await admin.inject({ url: '/v1/status', remoteAddress: '2001:db8:0:1::9', headers: { authorization: `Bearer ${tokens.admin}` } })).statusCode).toBe(200)
+    await admin.close()
+  })
+})

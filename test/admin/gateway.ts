@@ -1,0 +1,94 @@
+/** A gateway that exists only as data: what the admin API is tested against. Its people and machines are invented. */
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createAdmin } from '../../src/admin/http.ts'
+import type { Admin, AdminOptions } from '../../src/admin/http.ts'
+import type { AuditEvent, Control } from '../../src/admin/control.ts'
+import { openTokens } from '../../src/admin/tokens.ts'
+import type { Role } from '../../src/admin/tokens.ts'
+import { GatewayError } from '../../src/domain/errors.ts'
+import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../../src/domain/ids.ts'
+import type { ConsentChange, Machine } from '../../src/domain/ports.ts'
+import { silentLog } from '../../src/log.ts'
+import { createMetrics } from '../../src/metrics.ts'
+
+export const CANARY_OPERATOR = 'op-CANARY-7f3a' as OperatorId
+export const CANARY_MACHINE = 'SN-CANARY-91c2' as MachineId
+export const NOW = Date.parse('2026-11-23T12:00:00Z')
+
+const machine: Machine = {
+  id: CANARY_MACHINE, fleet: 'north' as FleetId, model: 'boom-18', labels: { site: 'A' }, country: 'DE', operatorCollection: 'on', holder: 'hire-co',
+  credential: 'scrypt$16384$8$1$CANARYsalt$CANARYhash', certificate: undefined,
+}
+
+export interface TestAdmin {
+  readonly admin: Admin
+  readonly tokens: Readonly<Record<Role, string>>
+  readonly audited: AuditEvent[]
+  readonly changes: ConsentChange[]
+  readonly data: string
+  readonly clock: { ms: number }
+}
+
+export async function startAdmin(options: Partial<Pick<AdminOptions, 'log' | 'metrics' | 'host' | 'port'>> = {}, overrides: Partial<Control> = {}): Promise<TestAdmin> {
+  const data = mkdtempSync(join(tmpdir(), 'parapet-admin-'))
+  const tokens = openTokens(data, () => NOW)
+  const audited: AuditEvent[] = []
+  const changes: ConsentChange[] = []
+  const clock = { ms: 0 }
+  const admin = await createAdmin({
+    control: { ...testControl(changes), ...overrides }, tokens, metrics: options.metrics ?? createMetrics(), log: options.log ?? silentLog, version: '0.0.0-test',
+    clock: { now: () => NOW, monotonic: () => clock.ms }, audit: (event) => void audited.push(event), host: options.host, port: options.port ?? 0,
+  })
+  const made = (role: Role): string => tokens.create(`test-${role}`, role)
+  return { admin, tokens: { viewer: made('viewer'), engineer: made('engineer'), privacy: made('privacy'), admin: made('admin') }, audited, changes, data, clock }
+}
+
+function testControl(changes: ConsentChange[]): Control {
+  const known = (operator: OperatorId): void => {
+    if (operator !== CANARY_OPERATOR) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'See operators.yaml.')
+  }
+  return {
+    health: () => ({ live: true, ready: false, reasons: [{ code: 'BRIDGE-DOWN', severity: 'warning', text: 'The bridge cloud is not connected.', mend: 'Check its URL.' }] }),
+    status: () => ({
+      name: 'depot-7', version: '0.0.0-test', startedAtMs: NOW, trial: false,
+      listeners: [{ name: 'terminals', host: '127.0.0.1', port: 1883, tls: false, connections: 3 }],
+      bridges: [{ name: 'cloud', recipient: 'oem-cloud' as RecipientId, connected: false, waiting: 12 }],
+      machines: 1, operators: 1, sessions: 1, outbox: { records: 12, bytes: 3400, limitBytes: 4_294_967_296, oldestAtMs: NOW }, ledger: { seq: 41, healthy: true },
+      rules: { hash: 'ab'.repeat(32), policy: 'awp-2026-11', activeSinceMs: NOW },
+    }),
+    rules: () => ({
+      active: { hash: 'ab'.repeat(32), policy: 'awp-2026-11', effective: '2026-11-01', activeSinceMs: NOW, streams: ['status' as StreamId], outputs: ['planner' as OutputId], purposes: ['improve.statistics' as PurposeId] },
+      refused: { atMs: NOW, findings: [{ severity: 'error', code: 'UNKNOWN-FIELD', place: { file: 'awp.yaml', line: 4, col: 7 }, text: 'There is no field sok.', path: 'outputs.planner' }] },
+      staged: undefined,
+    }),
+    validateRules: (yaml) => Promise.resolve(yaml.includes('version: 1') ? [] : [{ severity: 'error', code: 'VERSION', place: { file: 'rules.yaml', line: 1, col: 1 }, text: 'The version is missing.', path: '' }]),
+    changeConsent: (change) => {
+      known(change.operator)
+      changes.push(change)
+      return Promise.resolve({ receipt: 'r-1', operator: change.operator, purpose: change.purpose, state: change.state, seq: 42, at: new Date(NOW).toISOString(), policy: 'awp-2026-11', purged: 2, swapped: 1, onTheWire: 3 })
+    },
+    giveNotice: (operator, policy) => {
+      known(operator)
+      return Promise.resolve({ operator, policy: policy ?? 'awp-2026-11', seq: 43 })
+    },
+    consent: (operator) => (operator !== CANARY_OPERATOR ? undefined : {
+      operator, country: 'DE', notice: { policy: 'awp-2026-11', atMs: NOW },
+      rows: [{ purpose: 'improve.statistics' as PurposeId, state: 'refused', sinceMs: NOW, expiresAtMs: undefined, policy: 'awp-2026-11', source: 'portal', seq: 40 }],
+      history: [{ seq: 40, uuid: 'u-40', type: 'consent.refused', schema: 1, gateway: 'depot-7', day: '2026-11-23', body: { purpose: 'improve.statistics' } }],
+    }),
+    machines: () => ({ machines: [machine], total: 1 }),
+    addMachine: (entry) => {
+      if (entry.id === CANARY_MACHINE) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id exists.', 'Choose another id.')
+      return Promise.resolve({ ...machine, id: entry.id, fleet: entry.fleet, credential: entry.credential })
+    },
+    sessions: () => [{ machine: CANARY_MACHINE, operator: CANARY_OPERATOR, sinceMs: NOW }],
+    outputs: () => [{ id: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, purpose: 'improve.statistics' as PurposeId, topic: 'out/planning/{machine_id}', qos: 1, via: ['local'], stopped: false, forwarded: 7, withheld: { closed: 5 } }],
+    why: (id, output) => (id !== CANARY_MACHINE ? undefined : {
+      machine: id, output, connected: true, country: 'DE', basis: 'consent', next: 'Wait for a message.',
+      messages: [{ atMs: NOW, stream: 'status' as StreamId, result: 'forwarded' }, { atMs: NOW, stream: 'status' as StreamId, result: 'forbidden' }],
+      person: { known: true, yes: false, no: true, notice: true, collection: true },
+    }),
+  }
+}
