@@ -32,8 +32,8 @@ type Kind = (typeof FIELDS)[keyof typeof FIELDS]
 interface KindTypes { word: string; number: number; flag: boolean; file: string; tag: string; error: unknown }
 export type LogFields = { readonly [Name in keyof typeof FIELDS]?: KindTypes[(typeof FIELDS)[Name]] | undefined }
 
-/** Only a constant of the source is accepted as text. A text with a value in it has a type with room for any string, whose record needs no key, and does not compile. */
-type Constant<Text extends string> = Record<never, never> extends Record<Text, 1> ? never : Text
+/** Only a constant of the source is accepted as text. A text with a value in it has a type with room for any string, whose record requires no key, and does not compile. */
+type Constant<Text extends string> = Partial<Record<Text, unknown>> extends Record<Text, unknown> ? never : Text
 type Write = <const Text extends string>(text: Constant<Text>, fields?: LogFields) => void
 
 export interface Log {

@@ -14,9 +14,16 @@ import type { VerdictName } from './domain/verdict.ts'
 const LABELS = {
   verdict: Object.keys(Verdict),
   listener: ['terminals', 'recipients', 'admin'],
+  /** KILL_REASONS of broker/counts.ts. */
   kill: [
-    'packet_too_big', 'packet_too_slow', 'connect_late', 'connect_too_big', 'malformed', 'protocol', 'rate', 'unauthorised', 'taken_over',
-    'connections', 'slow_reader', 'not_subscribable', 'topic', 'keepalive', 'withdrawal', 'closing',
+    'packet_too_big', 'connect_too_big', 'packet_too_slow', 'connect_late', 'malformed', 'protocol', 'topic', 'rate', 'keepalive', 'slow_reader',
+    'unauthorised', 'outbox', 'connections', 'revoked', 'closing', 'withdrawal', 'taken_over',
+  ],
+  /** The rest of what broker/counts.ts counts, by its own names. */
+  event: [
+    'connect.admitted', 'connect.refused', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted',
+    'subscribe.granted', 'subscribe.refused', 'subscribe.revoked',
+    'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full',
   ],
   session: ['on', 'off', 'expired', 'unknown_card', 'shared_card', 'handover', 'forgotten'],
   purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules'],
@@ -44,6 +51,7 @@ export const FAMILIES = {
   connections_total: { kind: 'counter', help: 'Connections accepted.', labels: { listener: 'listener' } },
   connections: { kind: 'gauge', help: 'Connections open now.', labels: { listener: 'listener' } },
   kills_total: { kind: 'counter', help: 'Connections closed by the gateway, by reason.', labels: { reason: 'kill' } },
+  broker_events_total: { kind: 'counter', help: 'What else happened at the brokers.', labels: { event: 'event' } },
   wills_discarded_total: { kind: 'counter', help: 'Wills in a terminal\'s CONNECT, accepted and never sent.' },
   sessions: { kind: 'gauge', help: 'Operator sessions open now.' },
   session_events_total: { kind: 'counter', help: 'Sign-ons, sign-offs and their like.', labels: { event: 'session' } },

@@ -100,7 +100,7 @@ export interface ConsentView {
 export interface NewMachine {
   readonly id: MachineId
   readonly fleet: FleetId
-  readonly model: string | undefined
+  readonly model: string
   readonly country: string | undefined
   readonly labels: Readonly<Record<string, string>>
   readonly holder: string | undefined

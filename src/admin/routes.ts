@@ -229,7 +229,7 @@ interface ConsentBody {
 interface MachineBody {
   readonly id: MachineId
   readonly fleet: FleetId
-  readonly model?: string
+  readonly model: string
   readonly country?: string
   readonly labels: Readonly<Record<string, string>>
   readonly holder?: string
@@ -288,7 +288,7 @@ const MACHINE_BODY: Schema = {
   ...closed({
     id: MACHINE_ID,
     fleet: MACHINE_ID,
-    model: { type: 'string', maxLength: 128 },
+    model: { type: 'string', minLength: 1, maxLength: 128, default: 'unknown' },
     country: COUNTRY,
     labels: { type: 'object', maxProperties: 32, propertyNames: { pattern: '^[A-Za-z0-9_.-]{1,64}$' }, additionalProperties: { type: 'string', maxLength: 256 }, default: {} },
     holder: NAMED,

@@ -35,7 +35,10 @@ export type BrokerCount =
   | 'connection' | 'connect.admitted' | 'connect.refused'
   /** A will came in a terminal's CONNECT and was dropped. */
   | 'will'
-  | 'received.qos0' | 'received.qos1' | 'received.qos2' | 'received.duplicate' | 'received.bytes'
+  /** A QoS 2 message came again and was not handled twice. */
+  | 'received.duplicate'
+  /** The pipeline threw. Never in a sound gateway. */
+  | 'handle.failed'
   /** Sessions with remembered QoS 2 ids that were forgotten at the bound. */
   | 'session.evicted'
   | 'subscribe.granted' | 'subscribe.refused' | 'subscribe.revoked'
@@ -46,7 +49,7 @@ export type Count = (name: BrokerCount, by?: number) => void
 /** The sentences this room logs. Fields are identifiers that the log replaces by tags, words of our own and numbers. */
 export type BrokerSentence =
   | 'connection closed' | 'connection refused' | 'subscription refused' | 'subscription withdrawn'
-  | 'listening' | 'listener stopped' | 'broker reported an error' | 'the outbox could not commit'
+  | 'listening' | 'listener stopped' | 'broker reported an error' | 'the outbox could not commit' | 'the pipeline failed on a message'
 
 export interface BrokerLogFields {
   readonly listener?: string

@@ -15,6 +15,8 @@ export type Path = readonly (string | number)[]
 
 export interface Yaml {
   readonly file: string
+  /** The text without a byte order mark; empty when the file could not be read. */
+  readonly text: string
   /** Plain data with prototype-free objects; undefined when `findings` holds an error. */
   readonly value: unknown
   readonly findings: readonly Finding[]
@@ -251,13 +253,13 @@ function offsetOf(node: unknown, otherwise = 0): number {
 class Located implements Yaml {
   readonly file: string
   readonly findings: readonly Finding[] = []
-  readonly #text: string
+  readonly text: string
   readonly #root: Read
   readonly #at: (offset: number) => Place
 
   constructor(file: string, text: string, root: Read, at: (offset: number) => Place) {
     this.file = file
-    this.#text = text
+    this.text = text
     this.#root = root
     this.#at = at
   }
@@ -275,7 +277,7 @@ class Located implements Yaml {
   placeIn(path: Path, at: number): Place {
     const { child } = this.#find(path)
     const start = child.read.textAt
-    const simple = start !== undefined && typeof child.read.value === 'string' && this.#text.startsWith(child.read.value, start)
+    const simple = start !== undefined && typeof child.read.value === 'string' && this.text.startsWith(child.read.value, start)
     return this.#at(simple ? start + at : child.read.offset)
   }
 
@@ -298,7 +300,7 @@ class Located implements Yaml {
 
 function broken(file: string, findings: readonly Finding[]): Yaml {
   const place = (): Place => ({ file, line: 1, col: 1 })
-  return { file, value: undefined, findings, place, placeIn: place, has: () => false }
+  return { file, text: '', value: undefined, findings, place, placeIn: place, has: () => false }
 }
 
 function tooLarge(file: string): Finding {

@@ -37,7 +37,7 @@ export const LIMITS = {
   /** Rows of subjects and keys of the ledger kept ready in memory. */
   subjectRowCache: 65_536,
   /** Plain body of one ledger event; past it the event is refused (a scope that is too long is stored as its hash). */
-  ledgerBodyBytes: 65_536,
+  ledgerBodyBytes: 262_144,
   /** Events read from the ledger at a time. */
   ledgerPage: 512,
   /** Policies whose notices are remembered per operator in the decision table: the newest ones. */

@@ -249,24 +249,24 @@ export class Envelopes {
  */
 export class Destinations {
   readonly #bits = new Map<string, number>()
-  readonly #add: (name: string, index: number) => void
+  readonly #add: (name: string, number: number) => void
 
   /** @param add  called with a name that is new; stores it before it returns */
-  constructor(known: Iterable<{ readonly name: string; readonly index: number }>, add: (name: string, index: number) => void) {
+  constructor(known: Iterable<{ readonly name: string; readonly bit: number }>, add: (name: string, number: number) => void) {
     this.#add = add
-    for (const { name, index } of known) this.#bits.set(name, 1 << index)
+    for (const { name, bit } of known) this.#bits.set(name, bit)
   }
 
   bit(name: string): number {
     const known = this.#bits.get(name)
     if (known !== undefined) return known
-    const index = this.#bits.size
-    if (index >= DESTINATIONS) {
+    const number = this.#bits.size
+    if (number >= DESTINATIONS) {
       throw new GatewayError('OUTBOX-DESTINATIONS', `The outbox knows ${DESTINATIONS} destinations already.`, 'Name fewer bridges, or start with an empty outbox file.')
     }
-    this.#add(name, index)
-    this.#bits.set(name, 1 << index)
-    return 1 << index
+    this.#add(name, number)
+    this.#bits.set(name, 1 << number)
+    return 1 << number
   }
 }
 
@@ -315,5 +315,5 @@ function sameList<Item>(one: readonly Item[], other: readonly Item[]): boolean {
 }
 
 function textOr(value: unknown): string | undefined {
-  return value === null || value === undefined ? undefined : String(value)
+  return typeof value === 'string' ? value : undefined
 }

@@ -37,6 +37,7 @@ import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
 import type { Envelope } from './envelopes.ts'
 import { covers, fateOf, namesNothing, OnWithdrawal } from './selector.ts'
+import type { Fate } from './selector.ts'
 import { Stock } from './stock.ts'
 
 export interface OutboxOptions {
@@ -128,7 +129,11 @@ export class DurableOutbox implements Outbox {
   readonly #sweepTimer: NodeJS.Timeout | undefined
   #sweeps = 0
   #reason: string | undefined
+  /** Unhealthy for good: after a failed fsync nobody knows what is on the disk, and after damage nothing else is to be trusted. */
   #fatal = false
+  #fault: unknown
+  /** Unhealthy, but deletions and marks can be written: what is stored goes on leaving, which makes room. */
+  #draining = false
   #closed = false
   /** Purges that the disk refused: nothing is handed out before they are done. */
   readonly #owed: { readonly selector: PurgeSelector; readonly reason: PurgeReason }[] = []
@@ -156,7 +161,8 @@ export class DurableOutbox implements Outbox {
       this.#countUnknown()
     } catch (cause) {
       this.#db.close()
-      throw cause instanceof GatewayError ? cause : damaged(codeOf(cause))
+      const code = codeOf(cause)
+      throw code === undefined ? cause : damaged(code)
     }
     const sweepMs = options.sweepMs ?? 1_000
     if (sweepMs > 0) this.#sweepTimer = setInterval(() => this.#sweepQuietly(), sweepMs).unref()
@@ -170,6 +176,11 @@ export class DurableOutbox implements Outbox {
   /** Why not healthy, for people; undefined when healthy. */
   get reason(): string | undefined {
     return this.#reason
+  }
+
+  /** What made the outbox unhealthy when it was not the disk: for the log, as a defect of the program. */
+  get fault(): unknown {
+    return this.#fault
   }
 
   get depth(): number {
@@ -272,23 +283,22 @@ export class DurableOutbox implements Outbox {
     try {
       this.#purgeStored(selector, reason, result)
     } catch (cause) {
-      for (const lane of this.#lanes) for (const entry of lane.handed.all()) if (covers(selector, entry)) this.#takeBack(entry)
+      this.#takeAllBack(selector)
       if (this.#owed.length < OWED) this.#owed.push({ selector, reason })
       else this.#fatal = true
-      this.#refuse(cause)
+      this.#refuse(cause, [])
       throw UNHEALTHY
     }
     this.stats.purged[reason] += result.purged
     this.stats.swapped += result.swapped
     this.stats.held += result.held
-    // Erased bytes shall not survive in the write-ahead log either. [GDPR Art. 17]
-    if (reason === 'erasure') this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    if (reason === 'erasure') this.#emptyLog()
     return result
   }
 
   /** Deletes what has expired. Runs by itself every `sweepMs`. */
   sweep(nowMs: number = this.#clock.now()): { readonly purged: number; readonly held: number } {
-    if (this.#stock.expired(nowMs).length === 0 && this.#waiting.length === 0) return { purged: 0, held: 0 }
+    if (this.#stock.expired(nowMs).length === 0 && !this.#waiting.some((entry) => isExpired(entry, nowMs))) return { purged: 0, held: 0 }
     return this.purge({ expiredBeforeMs: nowMs }, 'expiry')
   }
 
@@ -304,14 +314,13 @@ export class DurableOutbox implements Outbox {
     }
     do this.#flush()
     while (this.healthy && (this.#waiting.length > 0 || this.#retired.length > 0))
-    if (this.healthy) this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     this.#db.close()
   }
 
   // --------------------------------------------------------------------------------------------------------- group commit
 
   #schedule(): void {
-    if (this.#immediate === undefined && this.#reason === undefined && !this.#closed) this.#immediate = setImmediate(() => this.#flush())
+    if (this.#immediate === undefined && (this.#reason === undefined || this.#draining) && !this.#closed) this.#immediate = setImmediate(() => this.#flush())
   }
 
   /** One transaction with everything that is due; then the answers, then the hand-outs. */
@@ -320,7 +329,7 @@ export class DurableOutbox implements Outbox {
     clearTimeout(this.#countTimer)
     this.#immediate = undefined
     this.#countTimer = undefined
-    if (this.#reason !== undefined) return
+    if (this.#reason !== undefined && !this.#draining) return
     const group = this.#takeGroup()
     const stored: Entry[] = []
     try {
@@ -332,8 +341,7 @@ export class DurableOutbox implements Outbox {
       this.#writeMarks()
       this.#sql.commit.run()
     } catch (cause) {
-      this.#dropGroup(group)
-      this.#refuse(cause)
+      this.#refuse(cause, group)
       return
     }
     this.stats.commits++
@@ -416,19 +424,81 @@ export class DurableOutbox implements Outbox {
     this.#counts.settle()
   }
 
-  /** After a failed group: nobody is told that these are safe, so the terminals will send them again. */
-  #dropGroup(group: readonly Entry[]): void {
-    for (const entry of [...group, ...this.#waiting]) if (!entry.gone) this.#bytes -= entry.size
+  /**
+   * The disk refused: nobody is told that the waiting records are safe, so the terminals will send them again. Accepts fail
+   * until a probe finds the disk working.
+   */
+  #refuse(cause: unknown, group: readonly Entry[]): void {
+    const code = codeOf(cause)
+    try {
+      if (this.#db.isTransaction) this.#sql.rollback.run()
+    } catch {
+      this.#fatal = true
+    }
+    this.#envelopes.undo()
+    this.#counts.undo()
+    for (const lane of this.#lanes) lane.ready.length = 0
+    for (const [seq, entry] of this.#shared) if (entry.hands === 0) this.#shared.delete(seq)
+    for (const entry of group) if (!entry.gone) this.#bytes -= entry.size
+    for (const entry of this.#waiting) if (!entry.gone) this.#bytes -= entry.size
     this.#waiting = []
     this.#waitingGone = 0
-    for (const lane of this.#lanes) lane.ready.length = 0
+    this.stats.commitFailures++
+    this.#draining = false
+    if (isFatal(code)) this.#fatal = true
+    if (code === undefined) this.#fault = cause
+    this.#reason = `The disk refused a commit (SQLite code ${code ?? 'none: a fault of the program'}).${this.#fatal ? ' Only a restart, which checks the file, can mend this.' : ''}`
+    this.#answered = this.#accepted
+    this.#answer(UNHEALTHY)
+    this.#armProbe()
+  }
+
+  #armProbe(): void {
+    clearTimeout(this.#probeTimer)
+    if (!this.#fatal && !this.#closed) this.#probeTimer = setTimeout(() => this.#probe(), this.#options.probeMs ?? 1_000).unref()
+  }
+
+  /** First what must go, then what may leave, then whether there is room for more. */
+  #probe(): void {
+    const { begin, commit, probe, probeEnd, rollback } = this.#sql
+    try {
+      while (this.#owed.length > 0) {
+        const { selector, reason } = this.#owed[0]!
+        const result = { purged: 0, swapped: 0, held: 0 }
+        this.#purgeStored(selector, reason, result)
+        this.stats.purged[reason] += result.purged
+        this.stats.swapped += result.swapped
+        this.#owed.shift()
+      }
+      this.#draining = true
+      this.#schedule()
+      begin.run()
+      probe.run()
+      probeEnd.run()
+      commit.run()
+      this.#reason = undefined
+      this.#draining = false
+    } catch (cause) {
+      if (isFatal(codeOf(cause))) this.#fatal = true
+      if (this.#db.isTransaction) rollback.run()
+      this.#envelopes.undo()
+      this.#counts.undo()
+      this.#armProbe()
+    }
   }
 
   /** Calls back everybody whose records have their answer, first come first served. */
   #answer(error: Error | undefined): void {
     for (let waiter = this.#callbacks.first; waiter !== undefined && waiter.place <= this.#answered; waiter = this.#callbacks.first) {
       this.#callbacks.shift()
-      waiter.callback(error)
+      try {
+        waiter.callback(error)
+      } catch (cause) {
+        // One bad callback must not cost the others their answer; it still ends the process, as it would by itself.
+        process.nextTick(() => {
+          throw cause
+        })
+      }
     }
   }
 
@@ -486,6 +556,8 @@ export class DurableOutbox implements Outbox {
       if (isExpired(entry, now) || (entry.pending & lane.bit) === 0) continue
       bytes -= entry.size
       lane.ready.push(entry)
+      // Another destination may read the same row in this very transaction.
+      if (entry.pending !== lane.bit) this.#shared.set(seq, entry)
     }
     lane.behindAfter = lane.after <= last
   }
@@ -508,11 +580,10 @@ export class DurableOutbox implements Outbox {
     for (const lane of this.#lanes) {
       const first = lane.handed.first ?? lane.ready[0]
       const done = (first?.seq ?? lane.after) - 1
-      const handed = Math.max(lane.handedThrough, lane.after - 1)
-      if (done === lane.markedDone && handed === lane.markedHanded) continue
-      this.#sql.mark.run(done, handed, lane.index)
+      const handed = Math.max(lane.markedHanded, lane.after - 1)
       lane.doneAfter = done
       lane.handedAfter = handed
+      if (done !== lane.markedDone || handed !== lane.markedHanded) this.#sql.mark.run(done, handed, lane.number)
     }
   }
 
@@ -521,7 +592,7 @@ export class DurableOutbox implements Outbox {
     lane.markedDone = lane.doneAfter
     lane.markedHanded = lane.handedAfter
     for (const entry of lane.ready) {
-      if (entry.seq <= lane.handedThrough) this.stats.repeated++
+      if (entry.seq <= lane.repeatThrough) this.stats.repeated++
       entry.handed |= lane.bit
       entry.hands++
       lane.handed.push(entry)
@@ -531,7 +602,6 @@ export class DurableOutbox implements Outbox {
     }
     lane.next = lane.after
     lane.behind = lane.behindAfter
-    lane.handedThrough = Math.max(lane.handedThrough, lane.after - 1)
   }
 
   #send(lane: Lane): void {
@@ -589,6 +659,7 @@ export class DurableOutbox implements Outbox {
   #rewind(lane: Lane): void {
     const first = lane.handed.first
     if (first !== undefined) {
+      lane.repeatThrough = lane.next - 1
       lane.next = first.seq
       lane.behind = true
     }
@@ -601,7 +672,7 @@ export class DurableOutbox implements Outbox {
     lane.timer = setTimeout(() => {
       lane.timer = undefined
       this.#schedule()
-    }, lane.pauseMs)
+    }, lane.pauseMs).unref()
   }
 
   #letGo(entry: Entry): void {
@@ -614,16 +685,21 @@ export class DurableOutbox implements Outbox {
     this.stats.straight++
     for (const lane of this.#lanes) {
       if ((entry.envelope.mask & lane.bit) === 0) continue
-      if (lane.outlet === undefined) this.stats.straightLost++
-      else lane.outlet.send(entry, ignore)
+      try {
+        if (lane.outlet === undefined) this.stats.straightLost++
+        else lane.outlet.send(entry, ignore)
+      } catch {
+        this.stats.straightLost++
+      }
     }
   }
 
   // ---------------------------------------------------------------------------------------------------------------- purge
 
-  #fate(record: OutboxRecord, reason: PurgeReason): 'leave' | 'swap' | 'drop' | 'hold' {
+  /** [GDPR Art. 17(3)(e), 18(1)] A legal hold keeps the record as it is; frozen, so that nothing of it leaves either. */
+  #fate(record: OutboxRecord, reason: PurgeReason): Fate | 'hold' {
     const fate = fateOf(reason, onWithdrawalOf(record.payloadIfWithdrawn), record.subjects.length > 0)
-    return fate === 'drop' && this.#options.held?.(record) === true ? 'hold' : fate
+    return fate !== 'leave' && this.#options.held?.(record) === true ? 'hold' : fate
   }
 
   #purgeWaiting(selector: PurgeSelector, reason: PurgeReason, result: PurgeResult): void {
@@ -645,56 +721,647 @@ export class DurableOutbox implements Outbox {
     }
   }
 
+  /** The stored part of a purge: one transaction, then the records in the hands of the outlets. */
   #purgeStored(selector: PurgeSelector, reason: PurgeReason, result: PurgeResult): void {
+    const { begin, commit, byNumber, remove, swap, setState } = this.#sql
     const handed = new Map<number, Entry>()
     for (const lane of this.#lanes) for (const entry of lane.handed.all()) handed.set(entry.seq, entry)
-    const { begin, commit, byNumber, remove, swap, setState } = this.#sql
-    const now = { purged: 0, swapped: 0, held: 0, bytes: 0 }
-    const after: (() => void)[] = []
-    const unused: number[] = []
+    const dropped: number[] = []
+    const swapped: number[] = []
+    const held: number[] = []
+    let bytes = 0
     begin.run()
     this.#deleteRetired()
     this.#counts.write()
-    const retired = new Set(this.#retired.map((entry) => entry.seq))
-    const { seqs, envelopes } = this.#find(selector)
+    const { seqs, envelopes, ranges } = this.#find(selector)
     for (const seq of seqs) {
-      if (retired.has(seq)) continue
-      const row = byNumber.get(seq) as Row | undefined
+      // Delivered records are no longer there.
+      const row = byNumber.get(seq) as unknown as Row | undefined
       if (row === undefined) continue
       const envelope = this.#envelopes.byId(Number(row[Column.envelope]))
-      const entry = handed.get(seq)
-      const stored = envelope === undefined ? undefined : entryOf(row, envelope)
-      if (stored !== undefined && selector.expiredBeforeMs !== undefined && !isExpired(stored, selector.expiredBeforeMs)) continue
-      let fate = stored === undefined ? 'drop' : this.#fate(stored, reason)
+      const record = envelope === undefined ? undefined : entryOf(row, envelope)
+      let fate: Fate | 'hold' = record === undefined ? 'drop' : this.#fate(record, reason)
+      if (record !== undefined && selector.expiredBeforeMs !== undefined && !isExpired(record, selector.expiredBeforeMs)) fate = 'leave'
       // A damaged record has no variant that could be trusted.
       if (fate === 'swap' && row[Column.state] === State.damaged) fate = 'drop'
       if (fate === 'drop') {
         remove.run(seq)
-        now.purged++
-        now.bytes += sizeOf(row)
-        after.push(() => {
-          this.#stock.remove(seq)
-          if (entry !== undefined) this.#takeBack(entry)
-        })
-      } else if (fate === 'swap') {
+        dropped.push(seq)
+        bytes += sizeOf(row)
+        continue
+      }
+      if (fate === 'swap') {
         swap.run(seq)
-        now.swapped++
-        now.bytes += byteLength(row[Column.payload])
-        if (entry !== undefined) after.push(() => this.#swapHanded(entry))
+        swapped.push(seq)
+        bytes += byteLength(row[Column.payload])
       } else if (fate === 'hold') {
-        if (row[Column.state] !== State.held) setState.run(State.held, seq)
-        now.held++
-        if (entry !== undefined) after.push(() => this.#takeBack(entry))
+        setState.run(State.held, seq)
+        held.push(seq)
+      }
+      envelopes.delete(Number(row[Column.envelope]))
+    }
+    for (const entry of this.#waiting) envelopes.delete(entry.envelope.id)
+    this.#envelopes.delete(envelopes)
+    for (const range of ranges) range.nextMs = numberOr(this.#sql.nextExpiry.get(range.from, range.to, selector.expiredBeforeMs ?? 0)?.[0])
+    commit.run()
+
+    this.#settleWrites()
+    this.#envelopes.forget(envelopes)
+    for (const range of ranges) this.#stock.expiresNext(range.from, range.nextMs)
+    this.#bytes -= bytes
+    for (const seq of dropped) {
+      this.#stock.remove(seq)
+      this.#takeBack(handed.get(seq))
+    }
+    for (const seq of held) this.#takeBack(handed.get(seq))
+    for (const seq of swapped) this.#swapHanded(handed.get(seq))
+    result.purged += dropped.length
+    result.swapped += swapped.length
+    result.held += held.length
+    this.#schedule()
+  }
+
+  /** Stored records that may be covered. `envelopes`: those that are emptied if all of their records go. */
+  #find(selector: PurgeSelector): { seqs: number[]; envelopes: Set<number>; ranges: ExpiryRange[] } {
+    const { subject, purpose, machine, output, expiredBeforeMs } = selector
+    if (subject !== undefined || purpose !== undefined || machine !== undefined || output !== undefined) {
+      const envelopes = this.#envelopes.matching(selector)
+      return { seqs: this.#stock.inEnvelopes(envelopes), envelopes, ranges: [] }
+    }
+    const seqs: number[] = []
+    const ranges: ExpiryRange[] = this.#stock.expired(expiredBeforeMs!).map(({ from, to }) => ({ from, to, nextMs: undefined }))
+    for (const { from, to } of ranges) {
+      for (const row of this.#sql.expired.all(from, to, expiredBeforeMs!) as unknown as Row[]) seqs.push(Number(row[0]))
+    }
+    return { seqs, envelopes: new Set(), ranges }
+  }
+
+  /** A record that an outlet must not send any more: out of every window, its bytes out of reach, later answers ignored. */
+  #takeBack(entry: Entry | undefined): void {
+    if (entry === undefined) return
+    const size = entry.size
+    const lanes = this.#lanes.filter((lane) => (entry.handed & lane.bit) !== 0)
+    for (const lane of lanes) {
+      lane.unanswered--
+      lane.unansweredBytes -= size
+    }
+    entry.drop()
+    for (const lane of this.#lanes) this.#advance(lane)
+  }
+
+  #swapHanded(entry: Entry | undefined): void {
+    if (entry === undefined) return
+    const less = entry.swap()
+    for (const lane of this.#lanes) if ((entry.handed & lane.bit) !== 0) lane.unansweredBytes -= less
+  }
+
+  /** After a purge that the disk refused: nothing covered is in anybody's hands; the rest is read again from the file. */
+  #takeAllBack(selector: PurgeSelector): void {
+    for (const lane of this.#lanes) {
+      for (const entry of lane.handed.all()) {
+        entry.handed &= ~lane.bit
+        if (covers(selector, entry)) entry.drop()
+      }
+      lane.unanswered = 0
+      lane.unansweredBytes = 0
+      this.#rewind(lane)
+    }
+  }
+
+  /** Erased bytes shall not survive in the write-ahead log either. [GDPR Art. 17] */
+  #emptyLog(): void {
+    try {
+      this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    } catch (cause) {
+      this.#refuse(cause, [])
+      throw UNHEALTHY
+    }
+  }
+
+  #sweepQuietly(): void {
+    if (!this.healthy || this.#closed) return
+    try {
+      this.sweep()
+      if (++this.#sweeps % COLLECT_SWEEPS === 0) this.#collect()
+    } catch (cause) {
+      // A refusing disk is reported by `healthy`; anything else is a fault of ours.
+      if (cause !== UNHEALTHY) throw cause
+    }
+  }
+
+  /** Deletes envelopes that nothing refers to, and counts that are too old. */
+  #collect(): void {
+    const referred = this.#stock.envelopes()
+    for (const entry of this.#waiting) referred.add(entry.envelope.id)
+    const idle = this.#envelopes.collect(referred)
+    try {
+      this.#sql.begin.run()
+      this.#envelopes.delete(idle)
+      this.#counts.prune(this.#clock.now())
+      this.#sql.commit.run()
+    } catch (cause) {
+      this.#refuse(cause, [])
+      throw UNHEALTHY
+    }
+    this.#envelopes.forget(idle)
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- start
+
+  #openLanes(): Destinations {
+    const rows = this.#db.prepare('SELECT number, name, done_through, handed_through FROM destinations ORDER BY number').all()
+    for (const row of rows) {
+      const done = Number(row['done_through'])
+      this.#lanes.push(new Lane(String(row['name']), Number(row['number']), done, Number(row['handed_through'])))
+      this.#lastSeq = Math.max(this.#lastSeq, done, Number(row['handed_through']))
+    }
+    const add = this.#db.prepare('INSERT INTO destinations (number, name, done_through, handed_through) VALUES (?, ?, ?, ?)')
+    return new Destinations(this.#lanes, (name, number) => {
+      try {
+        add.run(number, name, this.#lastSeq, this.#lastSeq)
+      } catch (cause) {
+        this.#refuse(cause, [])
+        throw UNHEALTHY
+      }
+      this.#lanes.push(new Lane(name, number, this.#lastSeq, this.#lastSeq))
+    })
+  }
+
+  #openStock(): void {
+    const rows = this.#db.prepare(`
+      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0) FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
+    rows.setReturnArrays(true)
+    let last = 0
+    for (let chunk = rows.all(last); chunk.length > 0; chunk = rows.all(last)) {
+      for (const [seq, envelope, expiresMs, bytes] of chunk as unknown as SQLOutputValue[][]) {
+        last = Number(seq)
+        this.#stock.add(last, Number(envelope), numberOr(expiresMs))
+        this.#bytes += Number(bytes)
       }
     }
-    commit.run()
-    this.#settleWrites()
-    for (const step of after) step()
-    this.#bytes -= now.bytes
-    result.purged += now.purged
-    result.swapped += now.swapped
-    result.held += now.held
-    void unused
-    void envelopes
+    this.#lastSeq = Math.max(this.#lastSeq, last)
   }
+
+  /** What lies between a destination's marks may have left before the crash; it counts as disclosed, now, before it is sent again. */
+  #countUnknown(): void {
+    const now = this.#clock.now()
+    const { begin, commit, read, mark } = this.#sql
+    begin.run()
+    for (const lane of this.#lanes) {
+      for (const row of read.all(lane.next, lane.repeatThrough, lane.bit, -1) as unknown as Row[]) {
+        const envelope = this.#envelopes.byId(Number(row[Column.envelope]))
+        if (envelope !== undefined) this.#counts.note(envelope, UNKNOWN_CREDENTIAL, now)
+      }
+      mark.run(lane.next - 1, lane.next - 1, lane.number)
+    }
+    this.#counts.write()
+    commit.run()
+    this.#counts.settle()
+  }
+
+  #maskOf(via: readonly string[]): number {
+    let mask = 0
+    for (const name of via) mask |= this.#destinations.bit(name)
+    return mask
+  }
+
+  /** Our own copy of everything: the caller reuses its record and its buffers. */
+  #copy(record: OutboxRecord, size: number): Entry {
+    const variant = record.payloadIfWithdrawn
+    return new Entry(
+      this.#envelopes.of(record), this.#keep(record.id), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
+      record.expiresAtMs === undefined ? undefined : Math.trunc(record.expiresAtMs),
+      this.#keep(record.payload), variant === undefined || variant === null ? variant : this.#keep(variant), size,
+    )
+  }
+
+  #keep(bytes: Uint8Array): Buffer {
+    const length = bytes.length
+    if (length > ARENA_BYTES / 4) return Buffer.from(bytes)
+    if (this.#arenaUsed + length > this.#arena.length) {
+      this.#arena = Buffer.allocUnsafeSlow(ARENA_BYTES)
+      this.#arenaUsed = 0
+    }
+    const from = this.#arenaUsed
+    this.#arenaUsed += length
+    this.#arena.set(bytes, from)
+    return this.#arena.subarray(from, this.#arenaUsed)
+  }
+}
+
+/** A record in memory. Only what differs between neighbours is its own. */
+class Entry implements OutboxRecord {
+  seq = 0
+  readonly envelope: Envelope
+  readonly id: Uint8Array
+  readonly machineOrder: number
+  readonly acquiredAtMs: number
+  readonly receivedAtMs: number
+  readonly expiresAtMs: number | undefined
+  payload: Uint8Array
+  payloadIfWithdrawn: Uint8Array | null | undefined
+  /** Bytes against the quota. */
+  size: number
+  state: number = State.waiting
+  /** Destinations that have not answered for it, as bits. */
+  pending: number
+  /** Destinations that hold it. */
+  handed = 0
+  /** Lanes that list it. */
+  hands = 0
+  revision = 0
+  gone = false
+
+  constructor(
+    envelope: Envelope, id: Uint8Array, machineOrder: number, acquiredAtMs: number, receivedAtMs: number, expiresAtMs: number | undefined,
+    payload: Uint8Array, payloadIfWithdrawn: Uint8Array | null | undefined, size: number,
+  ) {
+    this.envelope = envelope
+    this.id = id
+    this.machineOrder = machineOrder
+    this.acquiredAtMs = acquiredAtMs
+    this.receivedAtMs = receivedAtMs
+    this.expiresAtMs = expiresAtMs
+    this.payload = payload
+    this.payloadIfWithdrawn = payloadIfWithdrawn
+    this.size = size
+    this.pending = envelope.mask
+  }
+
+  get output(): OutboxRecord['output'] { return this.envelope.output }
+  get recipient(): OutboxRecord['recipient'] { return this.envelope.recipient }
+  get stream(): OutboxRecord['stream'] { return this.envelope.stream }
+  get topic(): string { return this.envelope.topic }
+  get qos(): 0 | 1 | 2 { return this.envelope.qos }
+  get retain(): boolean { return this.envelope.retain }
+  get machine(): OutboxRecord['machine'] { return this.envelope.machine }
+  get holder(): string | undefined { return this.envelope.holder }
+  get subjects(): OutboxRecord['subjects'] { return this.envelope.subjects }
+  get purpose(): OutboxRecord['purpose'] { return this.envelope.purpose }
+  get basis(): string { return this.envelope.basis }
+  get country(): string | undefined { return this.envelope.country }
+  get consentSeq(): readonly number[] { return this.envelope.consentSeq }
+  get policy(): string { return this.envelope.policy }
+  get rulesHash(): string { return this.envelope.rulesHash }
+  get plan(): string { return this.envelope.plan }
+  get keyId(): string { return this.envelope.keyId }
+  get storageClass(): OutboxRecord['storageClass'] { return this.envelope.storageClass }
+  get categories(): number { return this.envelope.categories }
+  get via(): readonly string[] { return this.envelope.via }
+
+  /** Purged: whoever still holds it finds no bytes. */
+  drop(): void {
+    this.payload = NOTHING
+    this.payloadIfWithdrawn = undefined
+    this.pending = 0
+    this.handed = 0
+    this.gone = true
+    this.revision++
+  }
+
+  /** Withdrawn: the variant without consent takes the place of the payload. Returns by how many bytes the record got smaller. */
+  swap(): number {
+    const { payload, payloadIfWithdrawn: variant } = this
+    if (variant === undefined || variant === null) return 0
+    this.payload = variant
+    this.payloadIfWithdrawn = undefined
+    this.size -= payload.length
+    this.revision++
+    return payload.length
+  }
+}
+
+/** What the outbox knows of one destination. */
+class Lane {
+  readonly name: string
+  readonly number: number
+  readonly bit: number
+  outlet: Outlet | undefined
+  records = WINDOW_RECORDS
+  bytes = WINDOW_BYTES
+  /** First record that was not handed out. */
+  next: number
+  /** There is more in the file than in memory: new records wait their turn. */
+  behind = true
+  /** Handed out, ascending, from the oldest without an answer. */
+  readonly handed = new Queue<Entry>()
+  unanswered = 0
+  unansweredBytes = 0
+  /** Chosen in the open transaction, and where that leaves `next` and `behind`. */
+  ready: Entry[] = []
+  after = 0
+  behindAfter = false
+  /** The marks: as chosen in the open transaction, as committed. */
+  doneAfter: number
+  handedAfter: number
+  markedDone: number
+  markedHanded: number
+  /** What goes out up to here goes out a second time. */
+  repeatThrough: number
+  failed = false
+  pauseMs = 0
+  timer: NodeJS.Timeout | undefined
+
+  constructor(name: string, number: number, doneThrough: number, handedThrough: number) {
+    this.name = name
+    this.number = number
+    this.bit = 1 << number
+    this.next = doneThrough + 1
+    this.repeatThrough = handedThrough
+    this.markedDone = this.markedHanded = this.doneAfter = this.handedAfter = doneThrough
+  }
+
+  /** Takes records now. */
+  get open(): boolean {
+    return this.outlet !== undefined && !this.failed && this.timer === undefined
+  }
+
+  get room(): number {
+    if (this.unansweredBytes >= this.bytes) return 0
+    // The second bound: while the oldest record has no answer, those answered behind it stay listed.
+    return Math.max(0, Math.min(this.records - this.unanswered, this.records * 4 - this.handed.length))
+  }
+
+  /** All up to here is answered. */
+  get doneThrough(): number {
+    return (this.handed.first?.seq ?? this.next) - 1
+  }
+}
+
+/** First in, first out; shifting costs nothing. */
+class Queue<Item> {
+  #items: Item[] = []
+  #head = 0
+
+  get length(): number {
+    return this.#items.length - this.#head
+  }
+
+  get first(): Item | undefined {
+    return this.#items[this.#head]
+  }
+
+  push(item: Item): void {
+    this.#items.push(item)
+  }
+
+  shift(): void {
+    this.#head++
+    if (this.#head === this.#items.length) this.clear()
+    else if (this.#head >= 1_024 && this.#head * 2 >= this.#items.length) {
+      this.#items = this.#items.slice(this.#head)
+      this.#head = 0
+    }
+  }
+
+  all(): Item[] {
+    return this.#items.slice(this.#head)
+  }
+
+  clear(): void {
+    this.#items = []
+    this.#head = 0
+  }
+}
+
+interface Waiter {
+  /** Answered when so many records have their answer. */
+  readonly place: number
+  readonly callback: (error: Error | undefined) => void
+}
+
+interface PurgeResult {
+  purged: number
+  swapped: number
+  held: number
+}
+
+interface ExpiryRange {
+  readonly from: number
+  readonly to: number
+  nextMs: number | undefined
+}
+
+/** Column `state`. */
+const State = { waiting: 0, held: 1, damaged: 2 } as const
+
+/** Positions in SELECT_RECORD. */
+const Column = {
+  seq: 0, envelope: 1, machineOrder: 2, acquired: 3, received: 4, expires: 5, crc: 6, id: 7, payload: 8, state: 9, onWithdrawal: 10, variant: 11, withdrawnCrc: 12,
+} as const
+type Row = readonly SQLOutputValue[]
+
+/** What a row takes besides its payloads, roughly: counts against the quota. */
+const RECORD_BYTES = 80
+const WINDOW_RECORDS = 4_096
+const WINDOW_BYTES = 16_777_216
+/** Records read from the file for one destination in one group, and the span of row numbers looked at. */
+const READ_RECORDS = 1_024
+const READ_SPAN = 50_000
+const RETRY_MS_MAX = 5_000
+/** Deliveries of QoS 0 records are counted at least this often. */
+const COUNT_MS = 50
+const COLLECT_SWEEPS = 60
+const OWED = 1_024
+const ARENA_BYTES = 32_768
+const PAGE_BYTES = 4_096
+/** For envelopes, counts and the probe. */
+const SPARE_PAGES = 16_384
+const NOTHING = Buffer.alloc(0)
+
+const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() }
+
+// One instance each: at the bound they are thrown for every message.
+const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has reached its quota of bytes.', 'Bring back the destination that is away, or raise limits.outbox_bytes.')
+const UNHEALTHY = new GatewayError('OUTBOX-UNHEALTHY', 'The disk of the outbox refuses writes.', 'Look at free space and at the health of the disk.')
+const CLOSED = new GatewayError('OUTBOX-CLOSED', 'The outbox is closed.')
+
+/** SQLite result codes: fsync failed (1034, 1290), the file is damaged (11) or no database (26). [sqlite.org/rescode.html] */
+const FATAL: ReadonlySet<number> = new Set([1034, 1290, 11, 26])
+
+/** "PPBX" */
+const APPLICATION_ID = 0x50504258
+const FORMAT = 1
+
+/** The WAL-reset bug that damages databases is in 3.7.0 to 3.51.2. [sqlite.org/wal.html] */
+const SQLITE_MIN = [3, 51, 3] as const
+
+const TABLES = `
+CREATE TABLE IF NOT EXISTS outbox_state (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO outbox_state VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS probe (bytes BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS destinations (
+  number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, done_through INTEGER NOT NULL, handed_through INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS records (
+  seq INTEGER PRIMARY KEY,
+  envelope INTEGER NOT NULL,
+  via INTEGER NOT NULL,
+  machine_order INTEGER NOT NULL,
+  acquired_ms INTEGER NOT NULL,
+  received_ms INTEGER NOT NULL,
+  expires_ms INTEGER,
+  crc INTEGER NOT NULL,
+  id BLOB NOT NULL,
+  payload BLOB NOT NULL,
+  state INTEGER NOT NULL DEFAULT 0,
+  sealed INTEGER NOT NULL DEFAULT 0,
+  on_withdrawal INTEGER NOT NULL DEFAULT 0,
+  payload_if_withdrawn BLOB,
+  withdrawn_crc INTEGER
+) STRICT;`
+
+const SELECT_RECORD = `
+SELECT seq, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc FROM records`
+
+function prepare(db: DatabaseSync) {
+  const rows = (sql: string): StatementSync => {
+    const statement = db.prepare(sql)
+    statement.setReturnArrays(true)
+    return statement
+  }
+  return {
+    begin: db.prepare('BEGIN IMMEDIATE'),
+    commit: db.prepare('COMMIT'),
+    rollback: db.prepare('ROLLBACK'),
+    nextEpoch: db.prepare('UPDATE outbox_state SET epoch = epoch + 1 RETURNING epoch'),
+    // `sealed` names how the payload columns are encrypted at rest; 0 = not.
+    insert: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    insertWhole: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
+      state, on_withdrawal, payload_if_withdrawn, withdrawn_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    deleteRange: db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),
+    read: rows(`${SELECT_RECORD} WHERE seq BETWEEN ? AND ? AND via & ? <> 0 AND state = ${State.waiting} ORDER BY seq LIMIT ?`),
+    byNumber: rows(`${SELECT_RECORD} WHERE seq = ?`),
+    expired: rows('SELECT seq FROM records WHERE seq BETWEEN ? AND ? AND expires_ms <= ?'),
+    nextExpiry: rows('SELECT min(expires_ms) FROM records WHERE seq BETWEEN ? AND ? AND expires_ms > ?'),
+    remove: db.prepare('DELETE FROM records WHERE seq = ?'),
+    swap: db.prepare(`UPDATE records SET payload = payload_if_withdrawn, crc = withdrawn_crc, payload_if_withdrawn = NULL, withdrawn_crc = NULL,
+      on_withdrawal = ${OnWithdrawal.nothing} WHERE seq = ?`),
+    setState: db.prepare('UPDATE records SET state = ? WHERE seq = ?'),
+    mark: db.prepare('UPDATE destinations SET done_through = ?, handed_through = ? WHERE number = ?'),
+    probe: db.prepare('INSERT INTO probe VALUES (zeroblob(65536))'),
+    probeEnd: db.prepare('DELETE FROM probe'),
+  }
+}
+type Statements = ReturnType<typeof prepare>
+
+/**
+ * Opens and checks the file. Throws GatewayError: OUTBOX-SQLITE (the library has a bug that damages files), OUTBOX-LOCKED
+ * (another process has it), OUTBOX-NOT-WAL, OUTBOX-DAMAGED (quick_check), OUTBOX-FORMAT (not ours, or of a newer version).
+ */
+function openDatabase(file: string, pages: number): DatabaseSync {
+  checkSqlite(process.versions['sqlite'] ?? '0')
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  // SQLite would make it readable for others; its -wal file takes over the mode.
+  closeSync(openSync(file, 'a', 0o600))
+  const db = new DatabaseSync(file, { timeout: 0 })
+  try {
+    // One owner: a second gateway on the same data must not start. [sqlite.org/pragma.html#pragma_locking_mode]
+    db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = ${PAGE_BYTES}`)
+    const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode']
+    if (mode !== 'wal') throw new GatewayError('OUTBOX-NOT-WAL', `The outbox needs a write-ahead log, SQLite offers ${String(mode)}.`, 'Put the data folder on a local file system.')
+    db.exec('PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY')
+    db.exec('PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864; BEGIN IMMEDIATE; COMMIT')
+    const check = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+    if (check !== 'ok') throw damaged(11)
+    const id = db.prepare('PRAGMA application_id').get()?.['application_id']
+    const version = db.prepare('PRAGMA user_version').get()?.['user_version']
+    const empty = db.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'] === 0
+    if (!empty && (id !== APPLICATION_ID || version !== FORMAT)) {
+      throw new GatewayError('OUTBOX-FORMAT', `${file} is not an outbox of this version.`, 'Name another data folder, or use the version that made it.')
+    }
+    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT}; PRAGMA max_page_count = ${pages}`)
+    db.exec(TABLES)
+    return db
+  } catch (cause) {
+    db.close()
+    const code = codeOf(cause)
+    if (code === undefined) throw cause
+    if ((code & 0xff) === 5 || (code & 0xff) === 6) throw new GatewayError('OUTBOX-LOCKED', `Another process has ${file} open.`, 'Stop the other gateway, or name another data folder.')
+    throw damaged(code)
+  }
+}
+
+/** Throws GatewayError OUTBOX-SQLITE for a version that damages files. @param version e.g. `3.53.4` */
+export function checkSqlite(version: string): void {
+  const parts = version.split('.').map(Number)
+  for (const [i, least] of SQLITE_MIN.entries()) {
+    const part = parts[i] ?? 0
+    if (part > least) return
+    if (part < least) throw new GatewayError('OUTBOX-SQLITE', `SQLite ${version} can damage a write-ahead log.`, `Use a Node with SQLite ${SQLITE_MIN.join('.')} or newer.`)
+  }
+}
+
+function damaged(code: number): GatewayError {
+  return new GatewayError('OUTBOX-DAMAGED', `The outbox file cannot be trusted (SQLite code ${code}).`, 'Move it away and keep it for recovery; a new one is made at the next start.')
+}
+
+/** Extended result code of SQLite; undefined when something else went wrong. */
+function codeOf(cause: unknown): number | undefined {
+  return typeof cause === 'object' && cause !== null && 'errcode' in cause && typeof cause.errcode === 'number' ? cause.errcode : undefined
+}
+
+/**
+ * Never retried, never trusted again: a failed fsync may have dropped pages that count as clean from then on; a damaged file;
+ * and a fault of the program, of which nobody knows what it left behind.
+ */
+function isFatal(code: number | undefined): boolean {
+  return code === undefined || FATAL.has(code) || FATAL.has(code & 0xff)
+}
+
+/** A wrong record must fail here and not in the group, where it would take its neighbours along. */
+function checkRecord(record: OutboxRecord): void {
+  const times = Number.isFinite(record.acquiredAtMs) && Number.isFinite(record.receivedAtMs) && (record.expiresAtMs === undefined || Number.isFinite(record.expiresAtMs))
+  if (record.id.length !== 16 || record.via.length === 0 || !Number.isSafeInteger(record.machineOrder) || !Number.isSafeInteger(record.categories) || !times) {
+    throw new GatewayError('OUTBOX-RECORD', 'A record needs an id of 16 bytes, a destination, a machine order and times.')
+  }
+}
+
+/**
+ * The checksum of a payload starts from where it belongs, so that a flipped reference or order is noticed like a flipped
+ * payload bit: a record never leaves in the wrong envelope.
+ */
+function seedOf(envelope: number, machineOrder: number): number {
+  return (Math.imul(envelope, 0x9e3779b1) ^ machineOrder) >>> 0
+}
+
+function entryOf(row: Row, envelope: Envelope): Entry {
+  const on = row[Column.onWithdrawal]
+  const variant = on === OnWithdrawal.nothing ? undefined : on === OnWithdrawal.swap ? bytesOf(row[Column.variant]) : null
+  const entry = new Entry(
+    envelope, bytesOf(row[Column.id]), Number(row[Column.machineOrder]), Number(row[Column.acquired]), Number(row[Column.received]),
+    numberOr(row[Column.expires]), bytesOf(row[Column.payload]), variant, sizeOf(row),
+  )
+  entry.seq = Number(row[Column.seq])
+  entry.state = Number(row[Column.state])
+  return entry
+}
+
+function onWithdrawalOf(variant: Uint8Array | null | undefined): number {
+  return variant === undefined ? OnWithdrawal.nothing : variant === null ? OnWithdrawal.drop : OnWithdrawal.swap
+}
+
+function isExpired(record: OutboxRecord, nowMs: number): boolean {
+  return record.expiresAtMs !== undefined && record.expiresAtMs <= nowMs
+}
+
+function sizeOf(row: Row): number {
+  return RECORD_BYTES + byteLength(row[Column.payload]) + byteLength(row[Column.variant])
+}
+
+function byteLength(value: SQLOutputValue | undefined): number {
+  return value instanceof Uint8Array ? value.length : 0
+}
+
+function bytesOf(value: SQLOutputValue | undefined): Buffer {
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length) : NOTHING
+}
+
+function numberOr(value: SQLOutputValue | undefined): number | undefined {
+  return value === null || value === undefined ? undefined : Number(value)
+}
+
+function ignore(): void {
+  // QoS 0: whatever the outlet answers, there is nothing to delete.
 }

@@ -1,0 +1,353 @@
+/**
+ * The broker that terminals talk to. A message comes in, goes through one synchronous call, and is acknowledged once what came
+ * of it is safe. There is no way from here to a subscriber: the engine has no router (engine.ts), its store holds packet ids and a
+ * terminal's own `down/` filters but never a topic or payload that came in, and the packet is emptied before the engine gets it back.
+ */
+import type { Duplex } from 'node:stream'
+import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
+import { LIMITS } from '../domain/limits.ts'
+import type { Clock, Machine, Publish } from '../domain/ports.ts'
+import type { BrokerLog, Count } from './counts.ts'
+import { createDoor } from './door.ts'
+import type { Visitor } from './door.ts'
+import { DONE, EmptyPersistence, NOT_FOUND, createEngine } from './engine.ts'
+import type { Guard, GuardLimits } from './guard.ts'
+import { admitTerminal, terminalIdentity } from './identify.ts'
+import type { Credentials, TerminalDirectory, Via } from './identify.ts'
+import { contains } from './topics.ts'
+
+export interface IngressOptions {
+  readonly directory: TerminalDirectory
+  readonly credentials: Credentials
+  /** The pipeline. Synchronous; must not keep the payload, which lies in the socket's buffer. */
+  readonly handle: (publish: Publish) => void
+  /** `Outbox.committed`: calls back once everything handled so far is safe, or with an error. */
+  readonly committed: (callback: (error: Error | undefined) => void) => void
+  readonly clock: Clock
+  readonly count: Count
+  readonly log: BrokerLog
+  readonly limits?: Partial<GuardLimits> | undefined
+  readonly perIdentity?: number | undefined
+  readonly heldBytesAll?: number | undefined
+  /** Sessions of absent terminals whose packet ids are remembered; past it the oldest is forgotten and a resend may double. */
+  readonly sessions?: number | undefined
+}
+
+export interface Ingress {
+  accept(socket: Duplex, via: Via): void
+  readonly connections: number
+  /** After a reload of the registry: closes connections of machines that are gone or have another credential now. */
+  recheck(): void
+  /** Takes no further message, waits for commits at most so long, answers, closes. */
+  close(graceMs: number): Promise<void>
+}
+
+/** One admitted connection of a terminal. */
+interface Terminal {
+  readonly identity: string
+  readonly machine: Machine | undefined
+  readonly key: string
+  readonly via: Via
+  readonly guard: Guard<Visitor<Terminal>>
+  readonly session: TerminalSession
+  /** Commits asked for, in the order of the messages. */
+  readonly batches: Batch[]
+  /** Takes in the messages of this tick. */
+  open: Batch | undefined
+  left: boolean
+}
+
+/** The messages of one terminal that wait for the same commit. */
+interface Batch {
+  readonly answers: ((error?: Error | null) => void)[]
+  /** QoS 2 ids that become stored with it. */
+  readonly fresh: number[]
+  /** QoS 2 ids that must have been stored before. */
+  readonly repeated: number[]
+  state: 'waiting' | 'safe' | 'failed'
+}
+
+/** What outlives a connection with clean session 0. */
+interface TerminalSession {
+  readonly ids: ReceiveIds
+  /** Granted filters, all below the terminal's own `down/`. */
+  readonly filters: Map<string, 0 | 1 | 2>
+  readonly persistent: boolean
+  /** Taken up again by a later connection. */
+  present: boolean
+  users: number
+}
+
+/** Where a raw message's topic was, once it has been handled. */
+const SINK = 'sink'
+const EMPTY = Buffer.alloc(0)
+const FILTERS_MAX = 16
+/** Pseudo filter that makes the engine say "session present" [MQTT-3.2.2-2]; never granted to anybody. */
+const PRESENT: Subscription = { topic: '$present', qos: 0 }
+
+export async function createIngress(options: IngressOptions): Promise<Ingress> {
+  const { directory, clock, count, log } = options
+  const sessions = createSessions(options.sessions ?? LIMITS.connections, count)
+
+  const door = createDoor<Machine | undefined, Terminal>({
+    ...options,
+    listener: 'terminals',
+    monotonic: () => clock.monotonic(),
+    will: 'discard',
+    identify: (packet, via) => terminalIdentity(packet, via, directory),
+    admit: (claim) => admitTerminal(claim, directory, options.credentials),
+    seat(machine, identity, client, guard) {
+      const key = client.id
+      const via = guard.session?.via ?? { plain: false, certificate: undefined }
+      return { identity, machine, key, via, guard, session: sessions.take(key, client.clean), batches: [], open: undefined, left: false }
+    },
+    left(terminal) {
+      terminal.left = true
+      sessions.leave(terminal.key, terminal.session)
+    },
+  })
+
+  function authorizePublish(client: Client | null, packet: PublishPacket, answer: (error?: Error | null) => void): void {
+    const terminal = door.seatOf(client)
+    // Wills are taken out of CONNECT, so there is no message without its terminal.
+    if (terminal === undefined) return drop(packet, answer)
+    const { qos } = packet
+
+    if (qos === 2 && terminal.session.ids.get(packet.messageId ?? 0) !== IdState.unknown) {
+      // [MQTT-4.3.3-2] The same id before PUBREL is the same message, whatever its DUP flag says.
+      count('received.duplicate')
+      empty(packet)
+      batchOf(terminal).repeated.push(packet.messageId ?? 0)
+      batchOf(terminal).answers.push(answer)
+      return undefined
+    }
+
+    const publish: Publish = {
+      topic: packet.topic, payload: packet.payload as Buffer, qos, machine: terminal.identity, receivedAtMs: clock.now(), isWill: false,
+    }
+    handle(publish)
+    empty(packet)
+    if (qos === 0) return answer(null)
+
+    const batch = batchOf(terminal)
+    if (qos === 2) {
+      terminal.session.ids.set(packet.messageId ?? 0, IdState.pending)
+      batch.fresh.push(packet.messageId ?? 0)
+    }
+    batch.answers.push(answer)
+    return undefined
+  }
+
+  function handle(publish: Publish): void {
+    try {
+      options.handle(publish)
+    } catch (error) {
+      // The pipeline refuses by verdict and does not throw. Should it, the message goes nowhere (G3) and is acknowledged:
+      // sent again it would fail again, and take the connection down each time.
+      count('handle.failed')
+      log.warn('the pipeline failed on a message', { error })
+    }
+  }
+
+  /** All messages of one read share one commit: `committed` covers whatever was handled before it is called. */
+  function batchOf(terminal: Terminal): Batch {
+    if (terminal.open !== undefined) return terminal.open
+    const batch: Batch = { answers: [], fresh: [], repeated: [], state: 'waiting' }
+    terminal.open = batch
+    terminal.batches.push(batch)
+    queueMicrotask(() => {
+      terminal.open = undefined
+      options.committed((error) => settle(terminal, batch, error))
+    })
+    return batch
+  }
+
+  function settle(terminal: Terminal, batch: Batch, error: Error | undefined): void {
+    const { ids } = terminal.session
+    batch.state = error === undefined ? 'safe' : 'failed'
+    for (const id of batch.fresh) {
+      if (ids.get(id) === IdState.pending) ids.set(id, error === undefined ? IdState.stored : IdState.unknown)
+    }
+    if (error !== undefined && !terminal.left) log.warn('the outbox could not commit', { error })
+
+    // [MQTT-4.6.0-2] [MQTT-4.6.0-3] Answers leave in the order of the messages, in whatever order commits call back.
+    let answered = 0
+    while (terminal.batches[0] !== undefined && terminal.batches[0].state !== 'waiting') {
+      const next = terminal.batches.shift()!
+      if (terminal.left) continue
+      // A repeated message is safe when its first copy is; that may have been lost with a commit of an earlier connection.
+      if (next.state === 'failed' || next.repeated.some((id) => ids.get(id) !== IdState.stored)) {
+        terminal.guard.kill('outbox')
+        return
+      }
+      for (const answer of next.answers) answer(null)
+      answered += next.answers.length
+    }
+    if (answered > 0 && !terminal.left) terminal.guard.answered(answered)
+  }
+
+  /** Only a terminal's own downlink. Granted, but nothing is delivered there by the engine itself. */
+  function authorizeSubscribe(client: Client, subscription: Subscription, answer: (error: Error | null, granted?: Subscription | null) => void): void {
+    if (subscription === PRESENT) return answer(null, null)
+    const granted = grant(door.seatOf(client), subscription)
+    count(granted ? 'subscribe.granted' : 'subscribe.refused')
+    return answer(null, granted ? subscription : null) // [MQTT-3.9.3-1] 0x80
+  }
+
+  const engine: Aedes = await createEngine({
+    ...door.hooks,
+    authorizePublish,
+    authorizeSubscribe,
+    persistence: new TerminalStore((client) => door.seatOf(client)?.session, sessions),
+    onError: (error) => log.warn('broker reported an error', { listener: 'terminals', error }),
+  })
+  const events: NodeJS.EventEmitter = engine
+  events.on('unsubscribe', (filters: readonly string[], client: Client) => {
+    for (const filter of filters) door.seatOf(client)?.session.filters.delete(filter)
+  })
+  door.open(engine)
+
+  return {
+    accept: door.accept,
+    get connections() {
+      return door.connections
+    },
+    recheck() {
+      for (const guard of door.guards) {
+        const terminal = guard.session?.seat
+        if (terminal === undefined) continue
+        const now = directory.machine(terminal.identity)
+        const was = terminal.machine
+        if (now?.credential !== was?.credential || now?.certificate !== was?.certificate || now?.fleet !== was?.fleet) guard.kill('revoked')
+        else if (now === undefined && !terminal.via.plain) guard.kill('revoked')
+      }
+    },
+    close: door.close,
+  }
+}
+
+function grant(terminal: Terminal | undefined, { topic, qos }: Subscription): boolean {
+  if (terminal?.machine === undefined) return false
+  const { machine, session: { filters } } = terminal
+  if (!contains(topic, [`down/${machine.fleet}/${machine.id}/#`])) {
+    filters.delete(topic)
+    return false
+  }
+  if (filters.size >= FILTERS_MAX && !filters.has(topic)) return false
+  filters.set(topic, qos)
+  return true
+}
+
+function drop(packet: PublishPacket, answer: (error?: Error | null) => void): void {
+  empty(packet)
+  answer(null)
+}
+
+/** Takes topic, payload and flags out of the packet that goes back to the engine. */
+function empty(packet: PublishPacket): void {
+  packet.topic = SINK
+  packet.payload = EMPTY
+  packet.retain = false
+  packet.dup = false
+}
+
+// --------------------------------------------------------------------------------------------------------------- sessions
+
+const IdState = { unknown: 0, pending: 1, stored: 2 } as const
+
+/**
+ * State of each of the 65,535 packet ids, in pages that exist while they hold something. At most 64 KiB for a terminal that never
+ * sends PUBREL, 256 bytes for one that does.
+ */
+export class ReceiveIds {
+  readonly #pages: (Uint8Array | undefined)[] = []
+  readonly #used: number[] = []
+  size = 0
+
+  get(id: number): number {
+    return this.#pages[id >> 8]?.[id & 255] ?? IdState.unknown
+  }
+
+  set(id: number, state: number): void {
+    const number = id >> 8
+    const page = (this.#pages[number] ??= new Uint8Array(256))
+    const change = Number(state !== IdState.unknown) - Number(page[id & 255] !== IdState.unknown)
+    page[id & 255] = state
+    const used = (this.#used[number] ?? 0) + change
+    this.#used[number] = used
+    this.size += change
+    if (used === 0) this.#pages[number] = undefined
+  }
+}
+
+interface Sessions {
+  take(key: string, clean: boolean): TerminalSession
+  leave(key: string, session: TerminalSession): void
+  find(key: string): TerminalSession | undefined
+}
+
+/** Persistent sessions by client key. Those without a connection are kept up to a bound, oldest out first. */
+function createSessions(max: number, count: Count): Sessions {
+  const connected = new Map<string, TerminalSession>()
+  const absent = new Map<string, TerminalSession>()
+
+  return {
+    take(key, clean) {
+      if (clean) {
+        // [MQTT-3.1.2-6]
+        connected.delete(key)
+        absent.delete(key)
+        return { ids: new ReceiveIds(), filters: new Map(), persistent: false, present: false, users: 1 }
+      }
+      const known = connected.get(key) ?? absent.get(key)
+      absent.delete(key)
+      const session = known ?? { ids: new ReceiveIds(), filters: new Map(), persistent: true, present: false, users: 0 }
+      session.present = known !== undefined
+      session.users++
+      connected.set(key, session)
+      return session
+    },
+    leave(key, session) {
+      session.users--
+      if (session.users > 0 || connected.get(key) !== session) return
+      connected.delete(key)
+      if (session.ids.size === 0 && session.filters.size === 0) return
+      absent.set(key, session)
+      if (absent.size <= max) return
+      absent.delete(absent.keys().next().value!)
+      count('session.evicted')
+    },
+    find: (key) => connected.get(key) ?? absent.get(key),
+  }
+}
+
+/** The engine's view of the sessions: ids and filters, nothing else. Filters are kept by `grant`. */
+class TerminalStore extends EmptyPersistence {
+  readonly #sessionOf: (client: Client) => TerminalSession | undefined
+  readonly #sessions: Sessions
+
+  constructor(sessionOf: (client: Client) => TerminalSession | undefined, sessions: Sessions) {
+    super()
+    this.#sessionOf = sessionOf
+    this.#sessions = sessions
+  }
+
+  override subscriptionsByClient({ id }: { readonly id: string }): Promise<Subscription[]> {
+    const session = this.#sessions.find(id)
+    if (session?.present !== true) return Promise.resolve([])
+    return Promise.resolve([...session.filters].map(([topic, qos]): Subscription => ({ topic, qos })).concat(PRESENT))
+  }
+
+  /** Always "known" for a PUBLISH: it has been handled, all that is left for the engine is to send PUBREC. */
+  override incomingGetPacket(client: Client, packet: { readonly cmd: string; readonly messageId?: number }): Promise<unknown> {
+    if (packet.cmd === 'publish') return KNOWN
+    return this.#sessionOf(client)?.ids.get(packet.messageId ?? 0) === IdState.unknown ? Promise.reject(NOT_FOUND) : KNOWN
+  }
+
+  override incomingDelPacket(client: Client, packet: { readonly messageId?: number }): Promise<void> {
+    this.#sessionOf(client)?.ids.set(packet.messageId ?? 0, IdState.unknown)
+    return DONE
+  }
+}
+
+const KNOWN = Promise.resolve(true)

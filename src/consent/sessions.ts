@@ -1,0 +1,390 @@
+/**
+ * Who was signed on at which machine when, and what their consent allows. Attributed by event time from a short history per
+ * machine; whenever there is any doubt, nobody is known (rules-language 3.4).
+ *
+ * A mark is one sign-on, sign-off or loss of knowledge as it was reported; intervals are what follows from the marks in the
+ * order of their times, computed anew with every mark, so that marks may arrive late and out of order.
+ */
+import { randomBytes } from 'node:crypto'
+import { clear, type Decision } from '../domain/consent.ts'
+import type { MachineId, OperatorId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { SubjectRules } from '../domain/policy.ts'
+import type { Clock, Identity, LedgerEvent, Machine, Random, Sessions, StoredEvent, SubjectStore } from '../domain/ports.ts'
+import { dayOf, type SqliteLedger } from './ledger.ts'
+import type { ConsentTable } from './state.ts'
+
+export interface SessionTracksOptions {
+  readonly ledger: SqliteLedger
+  readonly states: ConsentTable
+  readonly clock: Clock
+  readonly random?: Random
+  /** Until the first rules are in use: the strictest of what rules usually say. */
+  readonly rules?: Pick<SubjectRules, 'sessionMaxMs' | 'quarantineMs' | 'lateLimitMs'>
+}
+
+const DEFAULTS = { sessionMaxMs: 12 * 3_600_000, quarantineMs: 120_000, lateLimitMs: 7 * 86_400_000 } as const
+const HOUR_MS = 3_600_000
+const DAY_MS = 86_400_000
+/** Row of who has none. */
+const NOBODY = -1
+
+export class SessionTracks implements Sessions, SubjectStore {
+  readonly name = 'sessions'
+
+  readonly #ledger: SqliteLedger
+  readonly #states: ConsentTable
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #tracks = new Map<MachineId, Track>()
+  readonly #held = new Set<OperatorId>()
+  #sessionMaxMs: number
+  #quarantineMs: number
+  #lateLimitMs: number
+  #order = 0
+
+  /** Rebuilds the sessions that still count from the ledger, so that a restart in the middle of a shift changes nothing. */
+  constructor(options: SessionTracksOptions) {
+    this.#ledger = options.ledger
+    this.#states = options.states
+    this.#clock = options.clock
+    this.#random = options.random ?? randomBytes
+    const rules = options.rules ?? DEFAULTS
+    this.#sessionMaxMs = rules.sessionMaxMs
+    this.#quarantineMs = rules.quarantineMs
+    this.#lateLimitMs = rules.lateLimitMs
+    for (const event of this.#ledger.events({ type: 'session.' })) this.#replay(event)
+    for (const event of this.#ledger.events({ type: 'device.forgotten' })) this.#replayForgotten(event)
+    for (const track of this.#tracks.values()) this.#settle(track)
+  }
+
+  get size(): number {
+    return this.#tracks.size
+  }
+
+  /** Takes over the limits of newly activated rules, for what is already known too. */
+  useRules(rules: Pick<SubjectRules, 'sessionMaxMs' | 'quarantineMs' | 'lateLimitMs'>): void {
+    if (rules.sessionMaxMs === this.#sessionMaxMs && rules.quarantineMs === this.#quarantineMs && rules.lateLimitMs === this.#lateLimitMs) return
+    this.#sessionMaxMs = rules.sessionMaxMs
+    this.#quarantineMs = rules.quarantineMs
+    this.#lateLimitMs = rules.lateLimitMs
+    for (const track of this.#tracks.values()) this.#settle(track)
+  }
+
+  signOn(machine: Machine, identity: Identity | undefined, eventMs: number, receivedMs: number): void {
+    if (machine.operatorCollection !== 'on') return this.forget(machine.id)
+    // A code that several people share tells of nobody, and neither does a technician's master code.
+    const personal = identity?.kind === 'personal' && this.#states.rowOf(identity.operator) >= 0 ? identity : undefined
+    if (!this.#isPlausible(eventMs, receivedMs)) return this.#mark(machine.id, 'nobody', undefined, receivedMs, receivedMs)
+    this.#mark(machine.id, personal === undefined ? 'nobody' : 'on', personal, eventMs, receivedMs)
+  }
+
+  signOff(machine: Machine, identity: Identity | undefined, eventMs: number, receivedMs: number): void {
+    if (machine.operatorCollection !== 'on') return this.forget(machine.id)
+    if (!this.#isPlausible(eventMs, receivedMs)) return this.#mark(machine.id, 'nobody', undefined, receivedMs, receivedMs)
+    const personal = identity?.kind === 'personal' && this.#states.rowOf(identity.operator) >= 0 ? identity : undefined
+    this.#mark(machine.id, 'off', personal, eventMs, receivedMs)
+  }
+
+  decide(machine: Machine, eventMs: number, nowMs: number, into: Decision): void {
+    clear(into)
+    if (machine.operatorCollection !== 'on') return
+    into.collection = true
+    if (!this.#ledger.healthy) return
+    const track = this.#tracks.get(machine.id)
+    if (track === undefined) return
+    // Written so that a time that is not a number is out of bounds.
+    if (!(eventMs >= nowMs - this.#lateLimitMs && eventMs <= nowMs + LIMITS.eventAheadMs)) return
+    if (eventMs < track.floorMs) return
+    const { intervals } = track
+    for (let i = intervals.length - 1; i >= 0; i--) {
+      const interval = intervals[i]!
+      if (eventMs < interval.fromMs) continue
+      if (eventMs >= interval.toMs) return
+      if (eventMs < interval.quarantineMs) return this.#restrict(interval, eventMs, nowMs, into)
+      if (interval.row === NOBODY || !this.#states.fillRow(interval.row, eventMs, nowMs, into)) return
+      into.known = true
+      into.operator = interval.operator
+      into.country = interval.country
+      into.session = interval.session
+      return
+    }
+  }
+
+  /**
+   * As `decide` for a message that spans a time (batches): when who is there changes inside, nobody is known, and the
+   * refusals of all of them count (rules-language 4.9).
+   */
+  decideSpan(machine: Machine, fromMs: number, toMs: number, nowMs: number, into: Decision): void {
+    // The earlier instant is the one that the newest yes may not cover.
+    this.decide(machine, fromMs, nowMs, into)
+    if (fromMs === toMs || !into.collection) return
+    const crossed = this.#tracks.get(machine.id)?.intervals.filter((interval) => interval.toMs > fromMs && interval.fromMs <= toMs) ?? []
+    const isOne = crossed.length === 1 && crossed[0]!.fromMs <= fromMs && crossed[0]!.toMs > toMs
+    if (isOne && fromMs <= toMs && toMs <= nowMs + LIMITS.eventAheadMs) return
+    clear(into)
+    into.collection = true
+    if (!this.#ledger.healthy) return
+    for (const interval of crossed) this.#restrict(interval, fromMs, nowMs, into)
+    into.yes = into.siteYes = into.notice = 0
+  }
+
+  current(machine: MachineId): { readonly operator: OperatorId; readonly sinceMs: number } | undefined {
+    const now = this.#clock.now()
+    const interval = this.#tracks.get(machine)?.intervals.findLast((interval) => now >= interval.fromMs)
+    if (interval === undefined || interval.operator === undefined || now >= interval.toMs) return undefined
+    return { operator: interval.operator, sinceMs: interval.fromMs }
+  }
+
+  /** Who is signed on now, everywhere. */
+  *list(): Iterable<{ readonly machine: MachineId; readonly operator: OperatorId; readonly sinceMs: number }> {
+    for (const machine of this.#tracks.keys()) {
+      const session = this.current(machine)
+      if (session !== undefined) yield { machine, ...session }
+    }
+  }
+
+  forget(machine: MachineId): void {
+    const track = this.#tracks.get(machine)
+    if (track === undefined) return
+    this.#tracks.delete(machine)
+    if (track.marks.length > 0) this.#write({ type: 'device.forgotten', body: { machine } })
+  }
+
+  /** Drops what no late message can ask for any more, and the keys that its events in the ledger were sealed under. Call it every minute. */
+  sweep(nowMs: number): void {
+    const oldest = nowMs - this.#lateLimitMs - this.#sessionMaxMs
+    for (const [machine, track] of this.#tracks) {
+      const kept = track.marks.filter((mark) => mark.atMs >= oldest || (mark.operator !== undefined && this.#held.has(mark.operator)))
+      if (kept.length === 0 && nowMs >= track.floodedUntilMs) this.#tracks.delete(machine)
+      else if (kept.length < track.marks.length) {
+        track.marks = kept
+        this.#settle(track)
+      }
+    }
+    // A hold on a person keeps the days as a whole; there is no smaller unit.
+    if (this.#held.size === 0 && this.#ledger.healthy) this.#ledger.endDays(dayOf(Math.max(0, oldest - DAY_MS)))
+  }
+
+  locate(subject: OperatorId): { readonly records: number } {
+    let records = 0
+    for (const { marks } of this.#tracks.values()) records += marks.filter((mark) => mark.operator === subject).length
+    return { records }
+  }
+
+  *export(subject: OperatorId): Iterable<Readonly<Record<string, unknown>>> {
+    for (const [machine, { marks }] of this.#tracks) {
+      for (const mark of marks) if (mark.operator === subject) yield { machine, event: mark.kind === 'on' ? 'signed on' : 'signed off', atMs: mark.atMs }
+    }
+  }
+
+  /** Where the person was, nobody was. */
+  erase(subject: OperatorId): { readonly erased: number; readonly held: number } {
+    const { records } = this.locate(subject)
+    if (this.#held.has(subject)) return { erased: 0, held: records }
+    for (const track of this.#tracks.values()) {
+      if (!track.marks.some((mark) => mark.operator === subject)) continue
+      track.marks = track.marks.map((mark) => (mark.operator === subject ? { ...mark, kind: mark.kind === 'on' ? 'nobody' : 'off', operator: undefined, country: undefined, session: '' } : mark))
+      this.#settle(track)
+    }
+    return { erased: records, held: 0 }
+  }
+
+  hold(subject: OperatorId, caseId: string | undefined): void {
+    if (caseId === undefined) this.#held.delete(subject)
+    else this.#held.add(subject)
+  }
+
+  #isPlausible(eventMs: number, receivedMs: number): boolean {
+    return eventMs >= receivedMs - this.#lateLimitMs && eventMs <= receivedMs + LIMITS.eventAheadMs
+  }
+
+  #mark(machine: MachineId, kind: Mark['kind'], identity: Identity | undefined, atMs: number, receivedMs: number): void {
+    const track = this.#trackOf(machine)
+    if (track === undefined) return
+    // A terminal that sends again what it sent before changes nothing.
+    if (track.marks.some((mark) => mark.kind === kind && mark.atMs === atMs && mark.operator === identity?.operator)) return
+    if (this.#isFlooded(machine, track, receivedMs)) return
+    const mark: Mark = {
+      kind, atMs, order: this.#order++, operator: identity?.operator, country: identity?.country,
+      session: kind === 'on' ? Buffer.from(this.#random(16)).toString('hex') : '',
+    }
+    this.#insert(track, mark)
+    // The ledger gets what the decision rests on; nobody's marks are sealed under the gateway's own row.
+    this.#write({
+      type: kind === 'on' ? 'session.on' : 'session.off',
+      ...(identity === undefined ? {} : { subject: { type: 'operator', id: identity.operator } }),
+      body: { machine, kind, operator: identity?.operator, country: identity?.country, session: mark.session, event_ms: atMs, received_ms: receivedMs },
+    })
+  }
+
+  #trackOf(machine: MachineId): Track | undefined {
+    let track = this.#tracks.get(machine)
+    if (track === undefined && this.#tracks.size < LIMITS.sessionMachines) {
+      track = { marks: [], intervals: [], floorMs: 0, hourMs: 0, hourMarks: 0, floodedUntilMs: 0 }
+      this.#tracks.set(machine, track)
+    }
+    return track
+  }
+
+  #insert(track: Track, mark: Mark): void {
+    track.marks.push(mark)
+    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+    this.#settle(track)
+  }
+
+  /** A terminal that signs people on and off all the time is broken or hostile: its history is worth nothing. */
+  #isFlooded(machine: MachineId, track: Track, receivedMs: number): boolean {
+    if (receivedMs < track.floodedUntilMs) return true
+    if (!(receivedMs < track.hourMs + HOUR_MS && receivedMs >= track.hourMs)) {
+      track.hourMs = receivedMs
+      track.hourMarks = 0
+    }
+    track.hourMarks++
+    if (track.hourMarks <= LIMITS.sessionMarksPerHour) return false
+    track.floodedUntilMs = track.hourMs + HOUR_MS
+    track.marks = []
+    track.intervals = []
+    this.#write({ type: 'device.forgotten', body: { machine } })
+    return true
+  }
+
+  #write(event: LedgerEvent): void {
+    try {
+      this.#ledger.enqueue(event)
+    } catch {
+      // The ledger says so itself: it is not healthy, and nobody is known until it is.
+    }
+  }
+
+  #replay(event: StoredEvent): void {
+    const { body } = event
+    if (body === undefined) return
+    const atMs = Number(body['event_ms'])
+    const operator = body['operator'] as OperatorId | undefined
+    const track = this.#trackOf(body['machine'] as MachineId)
+    track?.marks.push({ kind: body['kind'] as Mark['kind'], atMs, order: this.#order++, seq: event.seq, operator, country: body['country'] as string | undefined, session: String(body['session']) })
+  }
+
+  /** What was forgotten stays forgotten. */
+  #replayForgotten(event: StoredEvent): void {
+    const machine = event.body?.['machine'] as MachineId | undefined
+    const track = machine === undefined ? undefined : this.#tracks.get(machine)
+    if (track === undefined) return
+    track.marks = track.marks.filter((mark) => (mark.seq ?? 0) > event.seq)
+    if (track.marks.length === 0) this.#tracks.delete(machine!)
+  }
+
+  /** Computes the intervals of a machine from its marks. */
+  #settle(track: Track): void {
+    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+    track.intervals = intervalsOf(track.marks, this.#sessionMaxMs, this.#quarantineMs, (operator) => this.#states.rowOf(operator))
+    if (track.marks.length <= LIMITS.sessionMarks) return
+    // The oldest marks go. Whether the first one left was a hand-over is forgotten with them, so nobody is known in its quarantine either.
+    track.marks = track.marks.slice(-LIMITS.sessionMarks)
+    track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
+  }
+
+  /** Nobody is known, but everybody who may have been there is heard: what all of them allow, and what any of them refused. */
+  #restrict(interval: Interval, eventMs: number, nowMs: number, into: Decision): void {
+    let no = into.no
+    let seq = into.seq
+    let yes = -1
+    let siteYes = -1
+    let notice = -1
+    for (let i = -1; i < interval.others.length; i++) {
+      const row = i < 0 ? interval.row : interval.others[i]!
+      const known = row !== NOBODY && this.#states.fillRow(row, eventMs, nowMs, into)
+      yes &= known ? into.yes : 0
+      siteYes &= known ? into.siteYes : 0
+      notice &= known ? into.notice : 0
+      no |= known ? into.no : 0
+      seq = Math.max(seq, known ? into.seq : 0)
+    }
+    into.yes = yes
+    into.siteYes = siteYes
+    into.notice = notice
+    into.no = no
+    into.seq = seq
+  }
+}
+
+interface Mark {
+  /** `nobody`: a stranger, a shared or service code, or a time that cannot be; whoever was there may have gone. */
+  readonly kind: 'on' | 'off' | 'nobody'
+  readonly atMs: number
+  /** Arrival: decides between equal times. */
+  readonly order: number
+  /** Ledger sequence, for marks read from it. */
+  readonly seq?: number
+  readonly operator: OperatorId | undefined
+  readonly country: string | undefined
+  readonly session: string
+}
+
+interface Interval {
+  readonly fromMs: number
+  toMs: number
+  /** Row of the decision table; -1 = nobody. */
+  readonly row: number
+  readonly operator: OperatorId | undefined
+  readonly country: string | undefined
+  readonly session: string
+  /** Before this time nobody is known. */
+  readonly quarantineMs: number
+  /** Rows of those who may still have been there. */
+  readonly others: readonly number[]
+}
+
+interface Track {
+  /** By time, then arrival. */
+  marks: Mark[]
+  /** By time, not overlapping. */
+  intervals: Interval[]
+  /** Marks before this time were forgotten at the bound. */
+  floorMs: number
+  hourMs: number
+  hourMarks: number
+  floodedUntilMs: number
+}
+
+/**
+ * Exported for its test.
+ * - A sign-on ends the session of who was there; by another person it is a hand-over.
+ * - A sign-off by who is there, or without a name, ends the session. A sign-off by somebody else (two cards, ground rescue)
+ *   leaves the newer person signed on, in a new quarantine.
+ * - Nobody ends the session, with a quarantine for what the person before refused.
+ */
+export function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs: number, rowOf: (operator: OperatorId) => number): Interval[] {
+  const intervals: Interval[] = []
+  for (const mark of marks) {
+    const open = intervals.at(-1)
+    const isOpen = open !== undefined && open.toMs > mark.atMs
+    if (mark.kind === 'off') {
+      if (!isOpen) continue
+      const { toMs } = open
+      open.toMs = mark.atMs
+      if (mark.operator === undefined || mark.operator === open.operator || open.operator === undefined) continue
+      intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others: [rowOf(mark.operator), ...open.others] })
+      continue
+    }
+    if (isOpen) open.toMs = mark.atMs
+    const others = [...new Set(intervals.filter((before) => before.toMs > mark.atMs - quarantineMs && before.operator !== mark.operator).flatMap((before) => [before.row, ...before.others]))]
+    if (mark.kind === 'nobody') {
+      const endMs = mark.atMs + quarantineMs
+      intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', quarantineMs: endMs, others })
+      continue
+    }
+    intervals.push({
+      fromMs: mark.atMs,
+      toMs: mark.atMs + sessionMaxMs,
+      row: rowOf(mark.operator!),
+      operator: mark.operator,
+      country: mark.country,
+      session: mark.session,
+      quarantineMs: others.length > 0 ? mark.atMs + quarantineMs : mark.atMs,
+      others,
+    })
+  }
+  return intervals
+}

@@ -1,0 +1,475 @@
+/**
+ * The consent of all operators as bit sets, 48 bytes each, rebuilt from the ledger before anything is forwarded.
+ * What is not in the table is not_set. Changes are applied in the order of the ledger, never of a clock.
+ */
+import { LRUCache } from 'lru-cache'
+import type { ConsentState, Decision } from '../domain/consent.ts'
+import { GatewayError } from '../domain/errors.ts'
+import type { OperatorId, PurposeId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { Clock, ConsentChange, ConsentRow, ConsentStates, Ledger, LedgerType, StoredEvent, SubjectStore } from '../domain/ports.ts'
+import type { Policy } from '../domain/policy.ts'
+import { historyOf, isNo, isYes, type History, type Widening } from './history.ts'
+import { canonical, isWider, scopeIn, type Scope } from './scope.ts'
+import { sha256 } from './sealing.ts'
+
+export interface ConsentTableOptions {
+  readonly ledger: Ledger
+  readonly clock: Clock
+  /** Whether a person is registered: only then can anything be said for them. */
+  readonly knows: (operator: OperatorId) => boolean
+  /** What a yes to a purpose covers now; without it, what the policy's outputs say. Must be JSON. */
+  readonly scopeOf?: (purpose: PurposeId) => unknown
+  /** Whether `now` goes beyond `granted`; without it, any field treated otherwise counts as wider. */
+  readonly wider?: (granted: unknown, now: unknown) => boolean
+}
+
+/** What a change did, with what a receipt says of it. */
+export interface Changed {
+  readonly seq: number
+  readonly previous: ConsentState
+  readonly state: ConsentState
+  readonly atMs: number
+  readonly policy: string
+}
+
+/** A scope longer than this is stored once, with the policy, and by its hash in each grant. */
+const SCOPE_IN_GRANT = 16_384
+const NONE = Number.POSITIVE_INFINITY
+/** A row whose person was erased. */
+const ERASED = -1
+
+export class ConsentTable implements ConsentStates, SubjectStore {
+  readonly name = 'consent states'
+
+  readonly #options: ConsentTableOptions
+  readonly #ledger: Ledger
+  readonly #rows = new Map<OperatorId, number>()
+  readonly #ids: OperatorId[] = []
+  /** Purpose -> bit. Purposes of the active policy have their index; others are parked. */
+  #bits = new Map<PurposeId, number>()
+  readonly #parked = new Map<PurposeId, Map<number, number>>()
+  /** Policy -> bit in the notice column. */
+  readonly #policies = new Map<string, number>()
+  readonly #histories = new LRUCache<number, History>({ max: 1_024 })
+  readonly #widenings: Widening[] = []
+  readonly #scopes = new Map<PurposeId, RecordedScope>()
+  #policy: Policy | undefined
+  #noticeMask = 0
+  #allPurposes = 0
+
+  #yes = new Int32Array(1_024)
+  #local = new Int32Array(1_024)
+  #no = new Int32Array(1_024)
+  #notices = new Int32Array(1_024)
+  /** Newest consent event. */
+  #seq = new Float64Array(1_024)
+  /** Newest yes: what was acquired before it was not covered by it. */
+  #since = new Float64Array(1_024)
+  /** Not before this does any yes expire. */
+  #until = new Float64Array(1_024)
+
+  /** Reads the whole ledger. When that fails the ledger is not healthy, and every decision is "nobody known". */
+  constructor(options: ConsentTableOptions) {
+    this.#options = options
+    this.#ledger = options.ledger
+    if (!this.#ledger.healthy) return
+    for (const event of this.#ledger.events()) this.#replay(event)
+  }
+
+  get operators(): number {
+    return this.#rows.size
+  }
+
+  usePolicy(policy: Policy): void {
+    if (policy.purposes.length > LIMITS.purposes) throw new GatewayError('TOO-MANY-PURPOSES', `The rules have more than ${LIMITS.purposes} purposes.`, 'Join purposes that always have the same basis.')
+    this.#moveBits(new Map(policy.purposes.map((purpose) => [purpose.id, purpose.index])))
+    this.#policy = policy
+    this.#allPurposes = policy.purposes.reduce((set, purpose) => set | (1 << purpose.index), 0)
+    this.#noticeMask = 1 << this.#policyBit(policy.id)
+    if (this.#ledger.healthy) for (const purpose of policy.purposes) this.#recordScope(policy, purpose.id)
+  }
+
+  change(change: ConsentChange): Changed {
+    const { operator, purpose } = change
+    const row = this.rowOf(operator)
+    const yes = isYes(change.state)
+    // Who left the register can still say no.
+    if (row < 0 || (yes && !this.#options.knows(operator))) throw unknownOperator()
+    const now = this.#options.clock.now()
+    this.#expireIfDue(row, now)
+    const history = this.#historyOf(row)
+    const current = history.get(purpose)
+    if (!this.#isActive(purpose) && (yes || current === undefined)) throw this.#unknownPurpose()
+    if (yes) checkYes(change, current, now)
+
+    const scope = yes && this.#policy !== undefined ? this.#scopeOf(this.#policy, purpose) : undefined
+    const policy = this.#policy?.id ?? ''
+    const seq = this.#ledger.append({
+      type: `consent.${change.state}` as LedgerType,
+      subject: { type: 'operator', id: operator },
+      body: {
+        at: now,
+        operator,
+        purpose,
+        source: change.source,
+        by: change.by,
+        evidence: change.evidence,
+        evidence_sha256: change.evidence === undefined ? undefined : sha256(change.evidence).toString('hex'),
+        language: change.language,
+        expires_at: yes ? change.expiresAtMs : undefined,
+        machine: change.machine,
+        country: change.country,
+        given_at: change.givenAtMs,
+        supersedes: current?.seq ?? 0,
+        policy,
+        rules: this.#policy?.hash,
+        scope: scope !== undefined && scope.text.length <= SCOPE_IN_GRANT ? scope.value : undefined,
+        scope_sha256: scope?.sha256,
+        scope_event: scope === undefined ? undefined : this.#scopes.get(purpose)?.seq,
+      },
+    })
+    this.#set(row, purpose, change.state, now, yes ? change.expiresAtMs : undefined, seq)
+    this.#histories.delete(row)
+    return { seq, previous: current?.state ?? 'not_set', state: this.#historyOf(row).get(purpose)?.state ?? 'not_set', atMs: now, policy }
+  }
+
+  giveNotice(operator: OperatorId, policyId: string, language: string | undefined, by: string | undefined): number {
+    const row = this.rowOf(operator)
+    if (row < 0) throw unknownOperator()
+    const seq = this.#ledger.append({
+      type: 'notice.given', subject: { type: 'operator', id: operator },
+      body: { operator, policy: policyId, language, by, at: this.#options.clock.now() },
+    })
+    this.#notices[row]! |= 1 << this.#policyBit(policyId)
+    return seq
+  }
+
+  show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: { readonly policy: string; readonly atMs: number } | undefined; readonly history: readonly StoredEvent[] } {
+    const row = this.#rows.get(operator)
+    if (row !== undefined) this.#expireIfDue(row, this.#options.clock.now())
+    const events = [...this.#ledger.events({ subject: { type: 'operator', id: operator } })]
+    const history = events.filter((event) => event.type.startsWith('consent.') || event.type.startsWith('notice.'))
+    const notice = history.findLast((event) => event.type === 'notice.given' && event.body !== undefined)?.body
+    return {
+      rows: [...historyOf(history, this.#widenings).values()],
+      notice: notice === undefined ? undefined : { policy: String(notice['policy']), atMs: Number(notice['at']) },
+      history,
+    }
+  }
+
+  fill(operator: OperatorId, nowMs: number, into: Decision): boolean {
+    if (!this.#ledger.healthy) return false
+    const row = this.#rows.get(operator)
+    if (row !== undefined) return this.fillRow(row, nowMs, nowMs, into)
+    // Registered but nothing said yet: not_set.
+    into.yes = into.siteYes = into.no = into.notice = into.seq = 0
+    return this.#options.knows(operator)
+  }
+
+  /** Row of a person for `fillRow`, made on first use; -1 for who is not registered. Rows never move while the process lives. */
+  rowOf(operator: OperatorId): number {
+    const known = this.#rows.get(operator)
+    if (known !== undefined) return known
+    return this.#options.knows(operator) ? this.#addRow(operator) : -1
+  }
+
+  /**
+   * Hot path: as `fill`, for a row, and for data acquired at `eventMs`: a yes given later does not cover it.
+   * Allocates nothing unless the data is older than the person's newest yes or a yes has just expired.
+   */
+  fillRow(row: number, eventMs: number, nowMs: number, into: Decision): boolean {
+    const seq = this.#seq[row]
+    if (seq === undefined || seq < 0) return false
+    // Written so that a time that is not a number counts as expired and as too early.
+    if (!(nowMs < this.#until[row]!)) this.#expire(row, nowMs)
+    let yes = this.#yes[row]!
+    let local = this.#local[row]!
+    if ((yes | local) !== 0 && !(eventMs >= this.#since[row]!)) {
+      const covered = this.#coveredAt(row, eventMs)
+      yes &= covered
+      local &= covered
+    }
+    into.yes = yes
+    into.siteYes = yes | local
+    into.no = this.#no[row]!
+    into.notice = (this.#notices[row]! & this.#noticeMask) === 0 ? 0 : this.#allPurposes
+    into.seq = this.#seq[row]!
+    return true
+  }
+
+  /** Writes down what has expired, so that no clock that steps back brings it to life again. Call it every minute. */
+  sweep(nowMs: number): void {
+    for (let row = 0; row < this.#ids.length; row++) this.#expireIfDue(row, nowMs)
+  }
+
+  locate(subject: OperatorId): { readonly records: number } {
+    return { records: this.#rows.has(subject) ? 1 : 0 }
+  }
+
+  *export(subject: OperatorId): Iterable<Readonly<Record<string, unknown>>> {
+    const { rows, notice } = this.show(subject)
+    for (const row of rows) yield { ...row }
+    if (notice !== undefined) yield { notice: notice.policy, atMs: notice.atMs }
+  }
+
+  erase(subject: OperatorId): { readonly erased: number; readonly held: number } {
+    const row = this.#rows.get(subject)
+    if (row === undefined) return { erased: 0, held: 0 }
+    this.#rows.delete(subject)
+    this.#ids[row] = '' as OperatorId
+    this.#yes[row] = this.#local[row] = this.#no[row] = this.#notices[row] = 0
+    this.#seq[row] = ERASED
+    this.#since[row] = 0
+    this.#until[row] = NONE
+    for (const parked of this.#parked.values()) parked.delete(row)
+    this.#histories.delete(row)
+    return { erased: 1, held: 0 }
+  }
+
+  /** The table only mirrors the ledger; a hold acts there. */
+  hold(): void {}
+
+  #addRow(operator: OperatorId): number {
+    const row = this.#ids.length
+    if (row === this.#yes.length) this.#grow()
+    this.#until[row] = NONE
+    this.#rows.set(operator, row)
+    this.#ids.push(operator)
+    return row
+  }
+
+  #grow(): void {
+    const size = this.#yes.length * 2
+    const ints = (old: Int32Array): Int32Array<ArrayBuffer> => {
+      const grown = new Int32Array(size)
+      grown.set(old)
+      return grown
+    }
+    const floats = (old: Float64Array): Float64Array<ArrayBuffer> => {
+      const grown = new Float64Array(size)
+      grown.set(old)
+      return grown
+    }
+    this.#yes = ints(this.#yes)
+    this.#local = ints(this.#local)
+    this.#no = ints(this.#no)
+    this.#notices = ints(this.#notices)
+    this.#seq = floats(this.#seq)
+    this.#since = floats(this.#since)
+    this.#until = floats(this.#until)
+  }
+
+  #replay(event: StoredEvent): void {
+    const { type, body, seq } = event
+    if (body === undefined) return
+    if (type === 'policy.scope') {
+      const purpose = body['purpose'] as PurposeId
+      this.#scopes.set(purpose, { seq, sha256: String(body['scope_sha256']), value: body['scope'] })
+      if (body['wider'] === true) this.#invalidate(purpose, seq, Number(body['at']))
+      return
+    }
+    if (!type.startsWith('consent.') && type !== 'notice.given') return
+    const operator = body['operator'] as OperatorId
+    // Everybody in the ledger who can be read is a person that was registered.
+    const row = this.#rows.get(operator) ?? this.#addRow(operator)
+    if (type === 'notice.given') {
+      this.#notices[row]! |= 1 << this.#policyBit(String(body['policy']))
+      return
+    }
+    this.#set(row, body['purpose'] as PurposeId, type.slice('consent.'.length) as ConsentState, Number(body['at']), body['expires_at'] as number | undefined, seq)
+  }
+
+  /** One consent event in bits. */
+  #set(row: number, purpose: PurposeId, asked: ConsentState, atMs: number, expiresAtMs: number | undefined, seq: number): void {
+    this.#seq[row] = seq
+    if (asked === 'requested') return
+    let flags = this.#flags(row, purpose)
+    if (asked === 'granted') flags = Flag.yes
+    else if (asked === 'local_only') flags = Flag.local
+    else if (isNo(asked)) flags = Flag.no
+    else flags &= Flag.no
+    this.#setFlags(row, purpose, flags)
+    if (!isYes(asked)) return
+    this.#since[row] = Math.max(this.#since[row]!, atMs)
+    if (expiresAtMs !== undefined) this.#until[row] = Math.min(this.#until[row]!, expiresAtMs)
+  }
+
+  #flags(row: number, purpose: PurposeId): number {
+    const bit = this.#bits.get(purpose)
+    if (bit === undefined) return this.#parked.get(purpose)?.get(row) ?? 0
+    const mask = 1 << bit
+    return ((this.#yes[row]! & mask) === 0 ? 0 : Flag.yes) | ((this.#local[row]! & mask) === 0 ? 0 : Flag.local) | ((this.#no[row]! & mask) === 0 ? 0 : Flag.no)
+  }
+
+  #setFlags(row: number, purpose: PurposeId, flags: number): void {
+    let bit = this.#bits.get(purpose)
+    if (bit === undefined && this.#policy === undefined && this.#bits.size < LIMITS.purposes) {
+      // Before the first policy purposes take bits as they come; `usePolicy` moves them.
+      bit = this.#bits.size
+      this.#bits.set(purpose, bit)
+    }
+    if (bit === undefined) {
+      const parked = this.#parked.get(purpose) ?? new Map<number, number>()
+      if (flags === 0) parked.delete(row)
+      else parked.set(row, flags)
+      this.#parked.set(purpose, parked)
+      return
+    }
+    const mask = 1 << bit
+    this.#yes[row] = (flags & Flag.yes) === 0 ? this.#yes[row]! & ~mask : this.#yes[row]! | mask
+    this.#local[row] = (flags & Flag.local) === 0 ? this.#local[row]! & ~mask : this.#local[row]! | mask
+    this.#no[row] = (flags & Flag.no) === 0 ? this.#no[row]! & ~mask : this.#no[row]! | mask
+  }
+
+  /** States belong to purposes, bits to their places in the rules file: both are brought together again. */
+  #moveBits(bits: Map<PurposeId, number>): void {
+    const leaving = [...this.#bits].filter(([purpose, bit]) => bits.get(purpose) !== bit)
+    const coming = [...bits.keys()].filter((purpose) => this.#parked.has(purpose) && !this.#bits.has(purpose))
+    for (const [purpose, bit] of leaving) {
+      const parked = new Map<number, number>()
+      const mask = 1 << bit
+      for (let row = 0; row < this.#ids.length; row++) {
+        if (((this.#yes[row]! | this.#local[row]! | this.#no[row]!) & mask) === 0) continue
+        parked.set(row, this.#flags(row, purpose))
+        this.#yes[row]! &= ~mask
+        this.#local[row]! &= ~mask
+        this.#no[row]! &= ~mask
+      }
+      this.#parked.set(purpose, parked)
+    }
+    this.#bits = bits
+    for (const purpose of new Set([...leaving.map(([purpose]) => purpose), ...coming])) {
+      if (!bits.has(purpose)) continue
+      const parked = this.#parked.get(purpose)
+      this.#parked.delete(purpose)
+      for (const [row, flags] of parked ?? []) this.#setFlags(row, purpose, flags)
+    }
+  }
+
+  #policyBit(policy: string): number {
+    const known = this.#policies.get(policy)
+    if (known !== undefined) return known
+    if (this.#policies.size < LIMITS.noticePolicies) {
+      const bit = this.#policies.size
+      this.#policies.set(policy, bit)
+      return bit
+    }
+    // The notice longest known is forgotten, as if it had not been given.
+    const [oldest, bit] = [...this.#policies].find(([, bit]) => 1 << bit !== this.#noticeMask)!
+    this.#policies.delete(oldest)
+    this.#policies.set(policy, bit)
+    for (let row = 0; row < this.#ids.length; row++) this.#notices[row]! &= ~(1 << bit)
+    return bit
+  }
+
+  #isActive(purpose: PurposeId): boolean {
+    return this.#policy !== undefined && this.#bits.has(purpose)
+  }
+
+  #unknownPurpose(): GatewayError {
+    if (this.#policy === undefined) return new GatewayError('NO-RULES', 'No rules are active, so there is no purpose to agree to.', 'Activate a rules file first.')
+    return new GatewayError('UNKNOWN-PURPOSE', 'The active rules have no such purpose.', `They have: ${this.#policy.purposes.map((purpose) => purpose.id).join(', ')}.`)
+  }
+
+  #scopeOf(policy: Policy, purpose: PurposeId): { readonly value: unknown; readonly text: string; readonly sha256: string } {
+    const value = this.#options.scopeOf?.(purpose) ?? scopeIn(policy, purpose)
+    const text = canonical(value)
+    return { value: JSON.parse(text) as unknown, text, sha256: sha256(text).toString('hex') }
+  }
+
+  /** Writes down what a purpose covers whenever that changes; a wider one ends every yes given before [P51, P53]. */
+  #recordScope(policy: Policy, purpose: PurposeId): void {
+    const scope = this.#scopeOf(policy, purpose)
+    const before = this.#scopes.get(purpose)
+    if (before?.sha256 === scope.sha256) return
+    const judge = this.#options.wider ?? ((granted, now) => isWider(granted as Scope, now as Scope))
+    const stored = scope.text.length <= LIMITS.ledgerBodyBytes / 2 ? scope.value : undefined
+    const wider = before !== undefined && (before.value === undefined || stored === undefined || judge(before.value, scope.value))
+    const at = this.#options.clock.now()
+    const seq = this.#ledger.append({
+      type: 'policy.scope',
+      body: { at, policy: policy.id, rules: policy.hash, purpose, scope: stored, scope_sha256: scope.sha256, wider },
+    })
+    this.#scopes.set(purpose, { seq, sha256: scope.sha256, value: stored })
+    if (wider) this.#invalidate(purpose, seq, at)
+  }
+
+  #invalidate(purpose: PurposeId, seq: number, atMs: number): void {
+    this.#widenings.push({ seq, purpose, atMs })
+    for (let row = 0; row < this.#ids.length; row++) {
+      const flags = this.#flags(row, purpose)
+      if ((flags & (Flag.yes | Flag.local)) === 0) continue
+      this.#setFlags(row, purpose, flags & Flag.no)
+      this.#seq[row] = seq
+    }
+    this.#histories.clear()
+  }
+
+  /** Purposes whose yes was given no later than a time. Cold: reads the person's history, which is then kept for a while. */
+  #coveredAt(row: number, eventMs: number): number {
+    let covered = 0
+    for (const { purpose, state, sinceMs } of this.#historyOf(row).values()) {
+      const bit = this.#bits.get(purpose)
+      if (bit !== undefined && isYes(state) && sinceMs <= eventMs) covered |= 1 << bit
+    }
+    return covered
+  }
+
+  #historyOf(row: number): History {
+    const ready = this.#histories.get(row)
+    if (ready !== undefined) return ready
+    const history = historyOf(this.#ledger.events({ subject: { type: 'operator', id: this.#ids[row]! }, type: 'consent.' }), this.#widenings)
+    this.#histories.set(row, history)
+    return history
+  }
+
+  #expireIfDue(row: number, nowMs: number): void {
+    if (this.#seq[row]! >= 0 && !(nowMs < this.#until[row]!)) this.#expire(row, nowMs)
+  }
+
+  /** Ends what has expired, in the bits at once and in the ledger with the next commit. */
+  #expire(row: number, nowMs: number): void {
+    let until = NONE
+    const operator = this.#ids[row]!
+    for (const { purpose, state, expiresAtMs, seq } of [...this.#historyOf(row).values()]) {
+      if (!isYes(state) || expiresAtMs === undefined) continue
+      if (nowMs < expiresAtMs) {
+        until = Math.min(until, expiresAtMs)
+        continue
+      }
+      this.#setFlags(row, purpose, 0)
+      if (!this.#ledger.healthy) continue
+      try {
+        const at = this.#options.clock.now()
+        this.#seq[row] = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
+      } catch {
+        // The ledger is not healthy now, which closes everything; the bits are gone in any case.
+      }
+    }
+    this.#until[row] = until
+    this.#histories.delete(row)
+  }
+}
+
+const Flag = { yes: 1, local: 2, no: 4 } as const
+
+interface RecordedScope {
+  readonly seq: number
+  readonly sha256: string
+  readonly value: unknown
+}
+
+function unknownOperator(): GatewayError {
+  return new GatewayError('UNKNOWN-OPERATOR', 'This operator is not registered.', 'Add the person to operators.yaml (or through the admin API) first.')
+}
+
+/** A yes that was buffered on a terminal must name what it replaces: otherwise an old one could undo a later withdrawal. */
+function checkYes(change: ConsentChange, current: ConsentRow | undefined, now: number): void {
+  const newest = current?.seq ?? 0
+  const late = change.givenAtMs !== undefined && current !== undefined && change.givenAtMs < current.sinceMs
+  if (change.supersedes === undefined ? late : change.supersedes !== newest) {
+    throw new GatewayError('STALE-GRANT', 'This yes was given before the newest change and does not name it.', 'Ask the person again.')
+  }
+  if (change.expiresAtMs !== undefined && !(change.expiresAtMs > now)) throw new GatewayError('EXPIRY-PAST', 'This yes has expired already.', 'Give a time in the future, or none.')
+}

@@ -1,0 +1,193 @@
+/**
+ * What the pipeline must know of a message before it may decide: event time, the machine and operator it names, and which oneof
+ * member it carries. One walk over the top level; last one wins, as everywhere. Paths that lead into messages take the tree.
+ */
+import type { Stream, TimeRef } from '../domain/policy.ts'
+import type { FieldShape } from '../domain/schema.ts'
+import { Verdict } from '../domain/verdict.ts'
+import { decodeScalar, decodeTree, isTree, pathOf, slotAt, type Tree } from './tree.ts'
+import { textOf, type Value } from './value.ts'
+import { Cursor, Malformed, Wire } from './wire.ts'
+
+/** Filled by a probe; reused. */
+export interface Facts {
+  /** Event time in ms since the epoch, NaN when the message has none. */
+  eventMs: number
+  /** What the payload names; empty when it does not. */
+  machine: string
+  operator: string
+  /** False when the stream's `case` is not the member that is set. */
+  caseHolds: boolean
+}
+
+export function createFacts(): Facts {
+  return { eventMs: Number.NaN, machine: '', operator: '', caseHolds: true }
+}
+
+/** 0, or a refusal code. */
+export type Probe = (source: Uint8Array, start: number, end: number, into: Facts) => number
+
+export function createProbe(stream: Stream): Probe {
+  const wanted = [stream.machineField, stream.operatorField, stream.time?.field, stream.case]
+  if (wanted.every((path) => path === undefined)) {
+    return (_source, _start, _end, into) => {
+      reset(into)
+      return 0
+    }
+  }
+  const paths = wanted.map((path) => (path === undefined ? undefined : pathOf(stream.message, path)))
+  const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp'
+  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0])) : treeProbe(stream, paths)
+}
+
+/** Event time of a wire value in milliseconds; NaN when it is no time after the epoch. */
+export function toMs(value: number | bigint, unit: TimeRef['unit']): number {
+  const number = Number(value)
+  const ms = unit === 's' ? number * 1_000 : unit === 'ms' ? number : unit === 'us' ? Math.floor(number / 1_000) : Math.floor(number / 1_000_000)
+  return ms > 0 && ms < 8.64e15 ? ms : Number.NaN
+}
+
+function reset(into: Facts): void {
+  into.eventMs = Number.NaN
+  into.machine = ''
+  into.operator = ''
+  into.caseHolds = true
+}
+
+function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldShape | undefined)[]): Probe {
+  const unit = stream.time?.unit ?? 'ms'
+  const machineNumber = machine?.number ?? 0
+  const operatorNumber = operator?.number ?? 0
+  const timeNumber = time?.number ?? 0
+  const timeIsVarint = time !== undefined && (time.type === 'uint64' || time.type === 'int64' || time.type === 'uint32')
+  return (source, start, end, into) => {
+    reset(into)
+    let at = start
+    while (at < end) {
+      // One- and two-byte tags are all that ordinary schemas use; the rest goes to the cursor.
+      let tag = source[at]!
+      let body = at + 1
+      if (tag > 127) {
+        const high = source[body]!
+        if (body >= end || high > 127) return slow(source, at, end, into)
+        tag = (tag & 127) | (high << 7)
+        body++
+      }
+      const number = tag >>> 3
+      const isWanted = number !== 0 && (number === machineNumber || number === operatorNumber || number === timeNumber)
+      if (isWanted && number === timeNumber && timeIsVarint && (tag & 7) === Wire.varint) {
+        let value = 0
+        let factor = 1
+        let byte: number
+        do {
+          if (body >= end) return Verdict.truncated.code
+          byte = source[body++]!
+          value += (byte & 127) * factor
+          factor *= 128
+        } while (byte > 127 && factor < 2 ** 63)
+        if (byte > 127) return slow(source, at, end, into)
+        into.eventMs = toMs(value, unit)
+        at = body
+        continue
+      }
+      if (isWanted && (tag & 7) === Wire.bytes && number !== timeNumber && source[body]! < 128) {
+        const to = body + 1 + source[body]!
+        if (to > end) return Verdict.truncated.code
+        const text = asText(source, body + 1, to)
+        if (number === machineNumber) into.machine = text
+        else into.operator = text
+        at = to
+        continue
+      }
+      if (isWanted || number === 0) return slow(source, at, end, into)
+      at = skip(source, body, end, tag & 7)
+      if (at < 0) return slow(source, start, end, into)
+    }
+    return at === end ? 0 : Verdict.truncated.code
+  }
+
+  /** From an offset on with the readable cursor; the result is the same, with exact refusal codes. */
+  function slow(source: Uint8Array, from: number, end: number, into: Facts): number {
+    try {
+      const cursor = new Cursor(source, from, end)
+      while (cursor.at < end) {
+        const tag = cursor.tag()
+        const number = tag >>> 3
+        const field = number === machineNumber ? machine : number === operatorNumber ? operator : number === timeNumber ? time : undefined
+        const value = field === undefined ? undefined : scalarOf(field, tag & 7, cursor)
+        if (value === undefined) cursor.skip(tag, 0)
+        else if (field === time) into.eventMs = toMs(value as bigint, unit)
+        else if (field === machine) into.machine = textOf(value) ?? ''
+        else into.operator = textOf(value) ?? ''
+      }
+      return 0
+    } catch (error) {
+      if (error instanceof Malformed) return error.code
+      throw error
+    }
+  }
+}
+
+const SCALAR_WIRE: Readonly<Record<string, number>> = { string: 2, bytes: 2, fixed64: 1, sfixed64: 1, double: 1, fixed32: 5, sfixed32: 5, float: 5 }
+
+/** A value when the wire type is the field's own; otherwise undefined, and the cursor has not moved. */
+function scalarOf(field: FieldShape, wire: number, cursor: Cursor): Value | undefined {
+  return (SCALAR_WIRE[field.type] ?? Wire.varint) === wire && field.message === undefined ? decodeScalar(field, cursor) : undefined
+}
+
+function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[]): Probe {
+  return (source, start, end, into) => {
+    reset(into)
+    let tree: Tree
+    try {
+      tree = decodeTree(stream.message, source, start, end)
+    } catch (error) {
+      if (error instanceof Malformed) return error.code
+      throw error
+    }
+    into.machine = textAt(tree, machine)
+    into.operator = textAt(tree, operator)
+    into.caseHolds = member === undefined || slotAt(tree, member) !== undefined
+    const slot = time === undefined ? undefined : slotAt(tree, time)
+    if (isTree(slot)) into.eventMs = toMs((((slot.slots.get(1) as bigint | undefined) ?? 0n) * 1_000_000_000n + BigInt((slot.slots.get(2) as number | undefined) ?? 0)) / 1_000_000n, 'ms')
+    else if (slot !== undefined && !Array.isArray(slot)) into.eventMs = toMs(slot as bigint, stream.time?.unit ?? 'ms')
+    return 0
+  }
+}
+
+function textAt(tree: Tree, path: readonly FieldShape[] | undefined): string {
+  const slot = path === undefined ? undefined : slotAt(tree, path)
+  return slot === undefined || isTree(slot) || Array.isArray(slot) ? '' : (textOf(slot) ?? '')
+}
+
+/** Short ASCII texts without the cost of a decoder. */
+function asText(source: Uint8Array, from: number, to: number): string {
+  let text = ''
+  for (let at = from; at < to; at++) {
+    const byte = source[at]!
+    if (byte > 127) return Buffer.from(source.buffer, source.byteOffset + from, to - from).toString('utf8')
+    text += String.fromCharCode(byte)
+  }
+  return text
+}
+
+/** End of a value, or -1 for anything unusual. */
+function skip(source: Uint8Array, at: number, end: number, wire: number): number {
+  switch (wire) {
+    case 0: {
+      let here = at
+      while (here < end && here - at < 10) if (source[here++]! < 128) return here
+      return -1
+    }
+    case 1: return at + 8
+    case 5: return at + 4
+    case 2: {
+      const first = source[at]!
+      if (at >= end) return -1
+      if (first < 128) return at + 1 + first
+      const second = source[at + 1]!
+      return at + 1 < end && second < 128 ? at + 2 + (first & 127) + second * 128 : -1
+    }
+    default: return -1
+  }
+}

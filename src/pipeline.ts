@@ -1,0 +1,265 @@
+/**
+ * THE HOT PATH, top to bottom: match -> identify -> attribute -> decide -> minimise for every output -> accept.
+ * Synchronous from the first line to the last; it allocates per forwarded message only the record that the outbox keeps.
+ *
+ * Two properties are held here and tested: all outputs or none for a malformed message, and no byte of the scratch buffer
+ * outside an output's own range ever leaves (the outbox copies exactly that range before it returns).
+ */
+import { Gate, gate, operatorFieldsAllowed } from './domain/basis.ts'
+import { clear, nobody, type Decision } from './domain/consent.ts'
+import { LIMITS } from './domain/limits.ts'
+import type { Clock, ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions } from './domain/ports.ts'
+import type { OperatorId } from './domain/ids.ts'
+import { Verdict, isRefusal } from './domain/verdict.ts'
+import { createFacts } from './minimise/probe.ts'
+import { createContext } from './minimise/interpret.ts'
+import { variantIndex } from './minimise/plan.ts'
+import type { Cells } from './minimise/cells.ts'
+import type { OutputEntry, Snapshot, StreamEntry } from './snapshot.ts'
+import type { Metrics } from './metrics.ts'
+
+export interface PipelineParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly machines: () => MachineRegistry
+  readonly sessions: Sessions
+  readonly consent: ConsentStates
+  readonly identities: IdentityRegister
+  readonly outbox: Outbox
+  readonly cells: Cells
+  readonly metrics: Metrics
+  /** The ledger can be read and written: otherwise everything is decided as "nobody known" (G3). */
+  readonly ledgerHealthy: () => boolean
+  readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
+}
+
+export interface Pipeline {
+  /**
+   * Takes one inbound PUBLISH. Returns how many outputs got something (>= 0) or a refusal code (< 0): both mean "acknowledge after
+   * the outbox has committed". Throws only when the outbox cannot take the records: then the message must stay unacknowledged.
+   */
+  handle(publish: Publish): number
+  /** One assignment: every message is handled under exactly one snapshot. Undefined = no rules: everything is refused. */
+  swap(next: Snapshot | undefined): void
+  readonly active: Snapshot | undefined
+}
+
+/** How far into the future an event time may lie before the terminal's clock counts as unsure. */
+const AHEAD_MS = 300_000
+
+export function createPipeline(parts: PipelineParts): Pipeline {
+  const { clock, sessions, consent, outbox, metrics } = parts
+  let active: Snapshot | undefined
+  const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes)
+  const facts = createFacts()
+  const decision = nobody()
+  const context = createContext()
+  context.cells = parts.cells
+  // Results of the message in hand, one place per output of its stream.
+  const from = new Int32Array(LIMITS.outputs)
+  const to = new Int32Array(LIMITS.outputs)
+  const withdrawnFrom = new Int32Array(LIMITS.outputs)
+  const withdrawnTo = new Int32Array(LIMITS.outputs)
+  const topics: string[] = Array.from({ length: LIMITS.outputs }, () => '')
+  const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
+  const variants = new Int8Array(LIMITS.outputs)
+  const orders = new Map<string, number>()
+
+  function handle(publish: Publish): number {
+    const now = active
+    if (now === undefined) return refuse(publish, undefined, Verdict.no_rules.code)
+    if (publish.isWill) return refuse(publish, undefined, Verdict.will.code)
+
+    // Match and identify: the topic, the connection and the registry must name the same machine and fleet.
+    const matched = now.match(publish.topic)
+    if (matched === undefined) return refuse(publish, undefined, Verdict.no_stream.code)
+    const machine = parts.machines().get(publish.machine)
+    if (machine === undefined) return refuse(publish, undefined, Verdict.unknown_machine.code)
+    if (matched.machine !== undefined && matched.machine !== machine.id) return refuse(publish, undefined, Verdict.foreign_machine.code)
+    if (matched.fleet !== undefined && matched.fleet !== machine.fleet) return refuse(publish, undefined, Verdict.foreign_fleet.code)
+    const length = publish.payload.length
+    if (length === 0) return refuse(publish, undefined, Verdict.empty_payload.code)
+    if (length > LIMITS.packetBytes) return refuse(publish, undefined, Verdict.too_big.code)
+
+    // Probe: streams that share a topic differ in the oneof member they carry.
+    scratch.set(publish.payload, 0)
+    let entry: StreamEntry | undefined
+    for (const candidate of matched.entries) {
+      const fault = candidate.probe(scratch, 0, length, facts)
+      if (fault < 0) return refuse(publish, candidate, fault)
+      if (facts.caseHolds) {
+        entry = candidate
+        break
+      }
+    }
+    if (entry === undefined) return refuse(publish, undefined, Verdict.no_case.code)
+    entry.received.add()
+    if (facts.machine !== '' && facts.machine !== machine.id) return refuse(publish, entry, Verdict.foreign_machine.code)
+
+    // Attribute and decide: whatever is in doubt stays "nobody known".
+    const at = Number.isNaN(facts.eventMs) ? publish.receivedAtMs : facts.eventMs
+    if (entry.session !== undefined) {
+      const fault = entry.session(scratch, length, machine, at, publish.receivedAtMs)
+      if (fault < 0) return refuse(publish, entry, fault)
+    }
+    decide(now, entry, machine, at, publish.receivedAtMs)
+
+    // Minimise for every output into the scratch buffer, one result behind the other.
+    context.eventMs = facts.eventMs
+    context.session = decision.session
+    context.machine = machine.id
+    context.scope = now.scopeOf(machine)
+    const outputs = entry.outputs
+    let end: number = LIMITS.packetBytes
+    let count = 0
+    for (let i = 0; i < outputs.length; i++) {
+      const output = outputs[i] as OutputEntry
+      to[i] = 0
+      const basis = output.basisFor(machine.country, decision.known ? decision.country : undefined)
+      const state = gate(output.output, basis, decision)
+      if (state === Gate.closed || basis === undefined) {
+        withhold(publish, entry, output, basis === undefined || basis.basis === 'forbidden' ? Verdict.forbidden.code : Verdict.closed.code)
+        continue
+      }
+      const variant = variantIndex(state === Gate.yes, operatorFieldsAllowed(output.output, basis, decision))
+      context.legal = basis.basis === 'legal_obligation'
+      context.failures = 0
+      const result = output.run[variant]!(scratch, 0, length, scratch, end, context)
+      if (context.failures > 0) output.failures.add(context.failures)
+      if (result < 0) {
+        // [G3] one malformed message goes nowhere, not to some.
+        if (isRefusal(result)) return refuse(publish, entry, result)
+        withhold(publish, entry, output, result)
+        continue
+      }
+      from[i] = end
+      to[i] = result
+      topics[i] = context.topic
+      bases[i] = basis.basis
+      variants[i] = variant
+      end = result
+      // What would be left after a withdrawal travels with the message, so that a queue can be put right without the raw bytes.
+      withdrawnTo[i] = -1
+      if (state === Gate.yes && output.hasPairs && !closesOnWithdrawal(basis.basis)) {
+        const plain = output.run[variantIndex(false, (variant & 1) === 1)]!(scratch, 0, length, scratch, end, context)
+        withdrawnFrom[i] = end
+        withdrawnTo[i] = plain < 0 ? 0 : plain
+        if (plain > 0) end = plain
+      }
+      count++
+    }
+    if (count === 0) return 0
+
+    for (let i = 0; i < outputs.length; i++) {
+      if (to[i] === 0) continue
+      const output = outputs[i] as OutputEntry
+      outbox.accept(recordOf(now, entry, output, i, machine, at, publish.receivedAtMs))
+      output.counters.forwarded.add()
+      output.bytes.add((to[i] as number) - (from[i] as number))
+      parts.onVerdict?.(publish.machine, entry, output, 0)
+    }
+    return count
+  }
+
+  function decide(now: Snapshot, entry: StreamEntry, machine: Machine, eventMs: number, receivedAtMs: number): void {
+    clear(decision)
+    decision.collection = machine.operatorCollection === 'on'
+    if (!parts.ledgerHealthy() || eventMs > receivedAtMs + AHEAD_MS || eventMs < receivedAtMs - now.policy.subject.lateLimitMs) return
+    if (now.policy.subject.sessions === undefined) {
+      // Without operator sessions the message itself names the operator, on a machine whose device setting is on.
+      if (entry.stream.operatorField === undefined || facts.operator === '' || !decision.collection) return
+      const identity = parts.identities.find(facts.operator, eventMs)
+      if (identity === undefined || identity.kind !== 'personal') return
+      if (!consent.fill(identity.operator, receivedAtMs, decision)) return
+      decision.known = true
+      decision.operator = identity.operator
+      decision.country = identity.country
+      return
+    }
+    sessions.decide(machine, eventMs, receivedAtMs, decision)
+    if (decision.known && facts.operator !== '') {
+      // The message names an operator of its own: when it is not the one signed on, the stricter reading is that nobody is known.
+      const named = parts.identities.find(facts.operator, eventMs)
+      if (named?.operator !== decision.operator) forgetPerson(decision)
+    }
+  }
+
+  function recordOf(now: Snapshot, entry: StreamEntry, output: OutputEntry, i: number, machine: Machine, acquiredAtMs: number, receivedAtMs: number): OutboxRecord {
+    const order = (orders.get(machine.id) ?? receivedAtMs * 1_000) + 1
+    orders.set(machine.id, order)
+    const withdrawn = withdrawnTo[i] as number
+    const known = decision.known && decision.operator !== undefined
+    return {
+      id: parts.random(16),
+      output: output.output.id,
+      recipient: output.output.recipient.id,
+      stream: entry.stream.id,
+      topic: topics[i] as string,
+      qos: output.output.to.qos,
+      retain: output.output.to.retain,
+      machine: machine.id,
+      holder: machine.holder,
+      subjects: known ? [decision.operator as OperatorId] : NOBODY,
+      machineOrder: order,
+      acquiredAtMs,
+      receivedAtMs,
+      purpose: output.output.purpose.id,
+      basis: bases[i] as string,
+      country: machine.country,
+      consentSeq: known && decision.seq > 0 ? [decision.seq] : NO_EVENTS,
+      policy: now.policy.id,
+      rulesHash: now.policy.hash,
+      plan: output.planIds[variants[i] as number] as string,
+      keyId: now.keyId,
+      storageClass: bases[i] === 'legal_obligation' ? 'legal' : bases[i] === 'vital_interest' ? 'safety' : 'ordinary',
+      expiresAtMs: output.output.to.sendWithinMs === undefined ? undefined : receivedAtMs + output.output.to.sendWithinMs,
+      payload: scratch.subarray(from[i], to[i]),
+      payloadIfWithdrawn: !known ? undefined
+        : closesOnWithdrawal(bases[i] as string) ? null
+        : withdrawn < 0 ? undefined
+        : withdrawn === 0 ? null : scratch.subarray(withdrawnFrom[i], withdrawn),
+      categories: output.categories[variants[i] as number] as number,
+      via: output.output.to.via,
+    }
+  }
+
+  function refuse(publish: Publish, entry: StreamEntry | undefined, code: number): number {
+    metrics.refused(code)
+    parts.onVerdict?.(publish.machine, entry, undefined, code)
+    return code
+  }
+
+  function withhold(publish: Publish, entry: StreamEntry, output: OutputEntry, code: number): void {
+    output.counters.withheld(code)
+    parts.onVerdict?.(publish.machine, entry, output, code)
+  }
+
+  void clock
+  return {
+    handle,
+    swap(next) {
+      active = next
+    },
+    get active() {
+      return active
+    },
+  }
+}
+
+const NOBODY: readonly OperatorId[] = []
+const NO_EVENTS: readonly number[] = []
+
+/** Bases on which a withdrawal, refusal or objection closes the output rather than making it coarser. */
+function closesOnWithdrawal(basis: string): boolean {
+  return basis === 'consent' || basis === 'opt_out' || basis === 'legitimate_interest'
+}
+
+/** Keeps what forbids, drops what allows. */
+function forgetPerson(decision: Decision): void {
+  decision.known = false
+  decision.yes = 0
+  decision.siteYes = 0
+  decision.notice = 0
+  decision.operator = undefined
+  decision.session = ''
+}

@@ -1,0 +1,188 @@
+/**
+ * Everything the hot path reads of the rules, built beside the old one and swapped whole: compiled minimisers per output and variant,
+ * the topic matcher, the basis of every output by country.
+ */
+import { outputBasis } from './domain/basis.ts'
+import type { Machine } from './domain/ports.ts'
+import type { BasisEntry, Output, OutputStream, Policy, Stream } from './domain/policy.ts'
+import { categoryBit, classificationOf, type FieldShape } from './domain/schema.ts'
+import type { Scope } from './minimise/condition.ts'
+import { evaluate } from './minimise/condition.ts'
+import { compilePlan, type CompileOptions } from './minimise/compile.ts'
+import type { Run } from './minimise/interpret.ts'
+import { VARIANTS, planFor, type Plan, type PlanNode } from './minimise/plan.ts'
+import { createProbe, type Probe } from './minimise/probe.ts'
+import { decodeTree, pathOf, slotAt } from './minimise/tree.ts'
+import { textOf, type Value } from './minimise/value.ts'
+import { Malformed } from './minimise/wire.ts'
+import type { Counter, Metrics, OutputCounters } from './metrics.ts'
+
+export interface Snapshot {
+  readonly policy: Policy
+  readonly keyId: string
+  /** Streams that a topic may belong to, with what its placeholders say. Undefined when no stream has the topic. */
+  match(topic: string): Matched | undefined
+  scopeOf(machine: Machine): Scope
+  readonly streams: readonly StreamEntry[]
+  /** Topic templates of a recipient's local outputs; what it may subscribe to. */
+  topicsOf(recipient: string): readonly string[]
+}
+
+export interface Matched {
+  readonly entries: readonly StreamEntry[]
+  readonly machine: string | undefined
+  readonly fleet: string | undefined
+}
+
+export interface StreamEntry {
+  readonly stream: Stream
+  readonly probe: Probe
+  /** Applies sign-on and sign-off of a message of the session stream. Returns 0 or a refusal code. */
+  readonly session: ((source: Uint8Array, length: number, machine: Machine, eventMs: number, receivedMs: number) => number) | undefined
+  readonly outputs: readonly OutputEntry[]
+  readonly received: Counter
+}
+
+export interface OutputEntry {
+  readonly output: Output
+  readonly source: OutputStream
+  /** By `variantIndex`. */
+  readonly run: readonly Run[]
+  readonly plans: readonly Plan[]
+  readonly planIds: readonly string[]
+  /** Category bits by variant, for the disclosure count. */
+  readonly categories: readonly number[]
+  readonly hasPairs: boolean
+  basisFor(machineCountry: string | undefined, operatorCountry: string | undefined): BasisEntry | undefined
+  readonly counters: OutputCounters
+  readonly failures: Counter
+  readonly bytes: Counter
+}
+
+/** Applies a sign-on or sign-off; the card as the message carries it. */
+export interface SessionSink {
+  signOn(machine: Machine, card: string, eventMs: number, receivedMs: number): void
+  signOff(machine: Machine, card: string, eventMs: number, receivedMs: number): void
+}
+
+export interface SnapshotParts extends CompileOptions {
+  readonly keyId: string
+  readonly metrics: Metrics
+  readonly sessions: SessionSink
+  /** broker/topics.ts, handed in so that rooms stay apart. */
+  matcher(streams: readonly Stream[]): (topic: string) => { readonly streams: readonly Stream[]; readonly machine: string | undefined; readonly fleet: string | undefined } | undefined
+}
+
+export function buildSnapshot(policy: Policy, parts: SnapshotParts): Snapshot {
+  const entries = policy.streams.map((stream) => streamEntry(policy, stream, parts))
+  const match = parts.matcher(policy.streams)
+  const matched = new WeakMap<object, Matched>()
+  const scopes = new WeakMap<Machine, Scope>()
+  return {
+    policy,
+    keyId: parts.keyId,
+    streams: entries,
+    match(topic) {
+      const found = match(topic)
+      if (found === undefined) return undefined
+      // The matcher caches its answers by topic, and so do we by its answer.
+      let known = matched.get(found)
+      if (known === undefined) {
+        known = { entries: found.streams.map((stream) => entries[stream.index] as StreamEntry), machine: found.machine, fleet: found.fleet }
+        matched.set(found, known)
+      }
+      return known
+    },
+    scopeOf(machine) {
+      let scope = scopes.get(machine)
+      if (scope === undefined) {
+        scope = { labels: machine.labels, fleet: machine.fleet, model: machine.model, country: machine.country ?? '' }
+        scopes.set(machine, scope)
+      }
+      return scope
+    },
+    topicsOf: (recipient) => policy.outputs
+      .filter((output) => output.recipient.id === recipient && output.to.via.includes('local'))
+      .flatMap((output) => output.streams.map((source) => output.to.topic.replaceAll('{stream}', source.stream.id))),
+  }
+}
+
+function streamEntry(policy: Policy, stream: Stream, parts: SnapshotParts): StreamEntry {
+  const outputs = policy.outputs.flatMap((output) => {
+    const source = output.streams.find((one) => one.stream === stream)
+    return source === undefined ? [] : [outputEntry(policy, output, source, parts)]
+  })
+  const isSessions = policy.subject.sessions?.stream === stream.id
+  return {
+    stream,
+    probe: createProbe(stream),
+    session: isSessions ? sessionReader(policy, stream, parts.sessions) : undefined,
+    outputs,
+    received: parts.metrics.stream(stream.id),
+  }
+}
+
+export function outputEntry(policy: Policy, output: Output, source: OutputStream, parts: Pick<SnapshotParts, 'keys' | 'engine' | 'metrics'>): OutputEntry {
+  const minimisers = VARIANTS.map((variant) => compilePlan(planFor(output, source, variant), parts))
+  const bases = new Map<string, BasisEntry | undefined>()
+  return {
+    output,
+    source,
+    run: minimisers.map((one) => one.run),
+    plans: minimisers.map((one) => one.plan),
+    planIds: minimisers.map((one) => one.plan.id),
+    categories: minimisers.map((one) => categoriesOf(one.plan)),
+    hasPairs: source.fields.some((field) => field.pair),
+    basisFor(machineCountry, operatorCountry) {
+      // Countries are a few hundred, so the table fills once and stays.
+      const key = operatorCountry === undefined ? (machineCountry ?? '') : `${machineCountry ?? ''}|${operatorCountry}`
+      let basis = bases.get(key)
+      if (basis === undefined && !bases.has(key)) {
+        basis = outputBasis(policy.basis, output, machineCountry, operatorCountry)
+        if (bases.size < BASES_MAX) bases.set(key, basis)
+      }
+      return basis
+    },
+    counters: parts.metrics.output(output.id),
+    failures: parts.metrics.counter('fields_failed_total', output.id),
+    bytes: parts.metrics.counter('forwarded_bytes_total'),
+  }
+}
+
+const BASES_MAX = 4_096
+
+function categoriesOf(plan: Plan): number {
+  let bits = 0
+  const add = (field: FieldShape | undefined): void => {
+    if (field !== undefined) bits |= 1 << categoryBit(classificationOf(field).category)
+  }
+  const visit = (node: PlanNode): void => {
+    for (const step of node.steps) {
+      add(step.field)
+      if (step.kind === 'node') visit(step.node)
+      else if (step.kind === 'keyed') for (const inner of step.keyed.nodes.values()) visit(inner)
+    }
+  }
+  visit(plan.root)
+  for (const point of plan.points) add(point.lat[point.lat.length - 1])
+  return bits
+}
+
+function sessionReader(policy: Policy, stream: Stream, sink: SessionSink): StreamEntry['session'] {
+  const rule = policy.subject.sessions as NonNullable<Policy['subject']['sessions']>
+  const path = pathOf(stream.message, rule.operatorField) as FieldShape[]
+  return (source, length, machine, eventMs, receivedMs) => {
+    try {
+      const tree = decodeTree(stream.message, source, 0, length)
+      const scope: Scope = { labels: machine.labels, fleet: machine.fleet, model: machine.model, country: machine.country ?? '' }
+      const slot = slotAt(tree, path) as Value | undefined
+      const card = slot === undefined ? '' : slot instanceof Uint8Array ? Buffer.from(slot).toString('hex') : (textOf(slot) ?? '')
+      if (evaluate(rule.signOn, tree, scope) === true) sink.signOn(machine, card, eventMs, receivedMs)
+      else if (rule.signOff !== undefined && evaluate(rule.signOff, tree, scope) === true) sink.signOff(machine, card, eventMs, receivedMs)
+      return 0
+    } catch (error) {
+      if (error instanceof Malformed) return error.code
+      throw error
+    }
+  }
+}
