@@ -97,6 +97,8 @@ export function describeError(error: unknown): { readonly name: string; readonly
   const code = 'code' in error && typeof error.code === 'string' && WORD.test(error.code) ? { code: error.code } : {}
   if ('syscall' in error && 'code' in error) return { name: error.name, ...code, message: systemText(error) }
   const name = WORD.test(error.name) ? error.name : 'Error'
+  // The module loader says only which file it looked for.
+  if ('code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return { name, ...code, message: error.message }
   return { name, ...code, frames: framesOf(error) }
 }
 
@@ -148,7 +150,7 @@ function framesOf(error: Error): string[] {
     .split('\n')
     .filter((line) => /^ {4}at /.test(line))
     .slice(0, 6)
-    .map((line) => line.trim().replace(/^at /, '').replace(/(?:file:\/\/)?\/[^\s():]*\/(?=[^/\s()]+:\d)/, ''))
+    .map((line) => line.trim().replace(/^at /, '').replace(/(^|\(|\s)(?:file:\/\/)?\/[^\s():]*\/(?=[^/\s()]+:\d)/, '$1'))
     .filter((line) => /^[\w$.<>[\] ]*\(?(?:node:)?[\w./-]+:\d+:\d+\)?$/.test(line))
 }
 

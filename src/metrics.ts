@@ -3,8 +3,7 @@
  * prom-client only when somebody scrapes. Names and label sets are fixed in one table; a label value is a verdict name, an
  * output or stream of the rules, or a member of a closed list, never something that came with a message (G8).
  */
-import { Registry } from 'prom-client'
-import type { Metric } from 'prom-client'
+import type { Metric, Registry } from 'prom-client'
 import type { OutputId, StreamId } from './domain/ids.ts'
 import { LIMITS } from './domain/limits.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
@@ -113,7 +112,6 @@ export function createMetrics(): Metrics {
   const named = { output: new Set<string>(), stream: new Set<string>() }
   const outputs = new Map<string, OutputCounters>()
   const collectors: (() => void)[] = []
-  const registry = new Registry()
   const commits = { buckets: new Float64Array(COMMIT_BUCKETS.length + 1), sum: 0, count: 0 }
 
   function labelsOf(name: FamilyName): readonly [string, LabelSet][] {
@@ -164,24 +162,32 @@ export function createMetrics(): Metrics {
 
   const refusals = byCode((name) => counter('messages_refused_total', name))
 
-  for (const name of Object.keys(FAMILIES) as FamilyName[]) {
-    const family: Family = FAMILIES[name]
-    // A family without labels shows zero from the start, so that an alert on its rate has something to stand on.
-    if (family.labels === undefined) counter(name)
-    register(registry, `parapet_${name}`, family.kind, family.help, () =>
-      [...(series.get(name)?.values() ?? [])].map(({ values, counter: { value } }) => ({
-        value, labels: Object.fromEntries(labelsOf(name).map(([label], index) => [label, values[index] ?? 'other'])),
-      })))
+  // A family without labels shows zero from the start, so that an alert on its rate has something to stand on.
+  for (const name of Object.keys(FAMILIES) as FamilyName[]) if (labelsOf(name).length === 0) counter(name)
+
+  /** Loaded at the first scrape: a gateway that nobody scrapes does without. */
+  let registry: Promise<Registry> | undefined
+  async function openRegistry(): Promise<Registry> {
+    const { Registry } = await import('prom-client')
+    const made = new Registry()
+    for (const name of Object.keys(FAMILIES) as FamilyName[]) {
+      const { kind, help } = FAMILIES[name]
+      register(made, `parapet_${name}`, kind, help, () =>
+        [...(series.get(name)?.values() ?? [])].map(({ values, counter: { value } }) => ({
+          value, labels: Object.fromEntries(labelsOf(name).map(([label], index) => [label, values[index] ?? 'other'])),
+        })))
+    }
+    register(made, 'parapet_commit_seconds', 'histogram', 'Duration of one group commit of the outbox.', () => {
+      let total = 0
+      const buckets = [...COMMIT_BUCKETS, '+Inf'].map((le, index) => ({ metricName: 'parapet_commit_seconds_bucket', value: (total += commits.buckets[index] ?? 0), labels: { le } }))
+      return [
+        ...buckets,
+        { metricName: 'parapet_commit_seconds_sum', value: commits.sum, labels: {} },
+        { metricName: 'parapet_commit_seconds_count', value: commits.count, labels: {} },
+      ]
+    })
+    return made
   }
-  register(registry, 'parapet_commit_seconds', 'histogram', 'Duration of one group commit of the outbox.', () => {
-    let total = 0
-    const buckets = [...COMMIT_BUCKETS, '+Inf'].map((le, index) => ({ metricName: 'parapet_commit_seconds_bucket', value: (total += commits.buckets[index] ?? 0), labels: { le } }))
-    return [
-      ...buckets,
-      { metricName: 'parapet_commit_seconds_sum', value: commits.sum, labels: {} },
-      { metricName: 'parapet_commit_seconds_count', value: commits.count, labels: {} },
-    ]
-  })
 
   return {
     counter,
@@ -203,11 +209,11 @@ export function createMetrics(): Metrics {
       }
     },
     onScrape: (collect) => void collectors.push(collect),
-    text() {
+    async text() {
       for (const collect of collectors) collect()
-      return registry.metrics()
+      return (await (registry ??= openRegistry())).metrics()
     },
-    contentType: registry.contentType,
+    contentType: 'text/plain; version=0.0.4; charset=utf-8',
   }
 }
 

@@ -1,5 +1,6 @@
 /** Counters: closed label sets, the text a scraper gets, and a scrape that reads what the hot path wrote. */
 import { describe, expect, test } from 'vitest'
+import { KILL_REASONS } from '../src/broker/counts.ts'
 import type { OutputId, StreamId } from '../src/domain/ids.ts'
 import { Verdict } from '../src/domain/verdict.ts'
 import { COMMIT_BUCKETS, createMetrics, FAMILIES } from '../src/metrics.ts'
@@ -82,6 +83,12 @@ describe('labels', () => {
     expect(text).not.toContain('CANARY')
     expect(text).toContain('parapet_kills_total{reason="other"} 2')
     expect(text).toContain('parapet_output_withheld_total{output="other",reason="closed"} 1')
+  })
+
+  test('every reason for which the broker closes a connection has a series', async () => {
+    const metrics = createMetrics()
+    for (const reason of KILL_REASONS) metrics.count('kills_total', 1, reason)
+    expect((await scrape(metrics)).filter((line) => line.startsWith('parapet_kills_total'))).toEqual(KILL_REASONS.map((reason) => `parapet_kills_total{reason="${reason}"} 1`))
   })
 
   test('an output that the rules name later gets a series of its own from then on', () => {

@@ -46,13 +46,13 @@ export interface Door<Seat> {
   readonly hooks: Pick<AedesOptions, 'preConnect' | 'authenticate'>
   /** Connects the engine; before this nothing is accepted. */
   open(engine: Aedes): void
-  accept(socket: Duplex, via: Via): void
+  readonly accept: (socket: Duplex, via: Via) => void
   guardOf(client: Client): Guard<Visitor<Seat>>
   seatOf(client: Client | null): Seat | undefined
   readonly guards: Iterable<Guard<Visitor<Seat>>>
   readonly connections: number
   /** Lets what was handed over be answered, then closes everything. */
-  close(graceMs: number): Promise<void>
+  readonly close: (graceMs: number) => Promise<void>
 }
 
 export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Seat> {

@@ -2,7 +2,7 @@
  * A running gateway as the commands see it: its admin API, with a token from a file or the environment. Tokens are never
  * taken from the command line, where every user of the machine could read them, and never sent in clear over a network.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { GatewayError } from '../domain/errors.ts'
 import type { Args, Io, Option } from './command.ts'
@@ -54,12 +54,11 @@ function tokenOf(args: Args, io: Io): string {
   const fromEnv = io.env['PARAPET_TOKEN']
   if (file === undefined && fromEnv !== undefined && fromEnv !== '') return fromEnv
   const tried = file === undefined ? [relative(io.cwd, join(gatewayPath(io, undefined, 'data', './data'), 'admin.token')), 'data/admin.token'] : [file]
-  for (const path of tried) {
-    try {
-      return readFileSync(resolve(io.cwd, path), 'utf8').trim()
-    } catch {
-      // The next one, or the error below.
-    }
+  for (const path of tried.map((name) => resolve(io.cwd, name))) {
+    if (!existsSync(path)) continue
+    // [IEC 62443-4-2 CR 1.5] Who can read the file is whoever it names.
+    if (process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0) throw new GatewayError('TOKEN-MODE', `${path} can be read by others.`, `Run: chmod 600 ${path}`)
+    return readFileSync(path, 'utf8').trim()
   }
   throw new GatewayError('NO-TOKEN', `There is no token in ${[...new Set(tried)].join(' or ')}.`, 'The gateway writes admin.token into its data folder at first start; name it with --token-file.')
 }

@@ -85,7 +85,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     const card = normalised(credential)
     if (card === '') return undefined
     for (const { subject, sealed } of this.#selectCards.all(this.#cardTag(card))) {
-      const times = this.#open<Times>(subject as Uint8Array, sealed as Uint8Array, 'card')
+      const times = this.#times(subject as Uint8Array, sealed as Uint8Array)
       if (times === undefined || !(atMs >= times.from && atMs < times.to)) continue
       const person = this.#person(subject as Uint8Array)
       if (person === undefined) continue
@@ -128,7 +128,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
       let closed = 0
       for (const { card, subject, sealed } of this.#db.prepare('SELECT card, subject, sealed FROM credential').all()) {
         if (wanted.get(keyOf(card as Uint8Array))?.has(keyOf(subject as Uint8Array)) === true) continue
-        const times = this.#open<Times>(subject as Uint8Array, sealed as Uint8Array, 'card')
+        const times = this.#times(subject as Uint8Array, sealed as Uint8Array)
         if (times === undefined || times.to <= now) continue
         this.#putCard.run(card!, subject!, this.#seal(subject as Uint8Array, { from: Math.min(times.from, now), to: now }, 'card'))
         closed++
@@ -168,7 +168,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     const person = this.#person(mark)
     if (person !== undefined) yield { kind: person.kind, country: person.country }
     for (const { sealed } of this.#db.prepare('SELECT sealed FROM credential WHERE subject = ?').all(mark)) {
-      const times = this.#open<Times>(mark, sealed as Uint8Array, 'card')
+      const times = this.#times(mark, sealed as Uint8Array)
       if (times !== undefined) yield { card: 'kept as a keyed hash only', validFromMs: times.from, validToMs: times.to === FOREVER ? undefined : times.to }
     }
   }
@@ -200,7 +200,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
       // A card that somebody else had stands for the new person only from when the other's time ended.
       const before = this.#holders(card, subject).reduce((latest, times) => (times.from <= (entry.validFromMs ?? now) ? Math.max(latest, times.to) : latest), 0)
       const known = this.#selectCards.all(card).find((row) => keyOf(row['subject'] as Uint8Array) === keyOf(subject))
-      const old = known === undefined ? undefined : this.#open<Times>(subject, known['sealed'] as Uint8Array, 'card')
+      const old = known === undefined ? undefined : this.#times(subject, known['sealed'] as Uint8Array)
       // Whoever gets a card back has it from now: what lay between was somebody else's or nobody's.
       const returned = old !== undefined && old.to <= now && entry.validFromMs === undefined
       const from = Math.max(entry.validFromMs ?? (returned ? now : (old?.from ?? 0)), before)
@@ -213,13 +213,13 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   #holders(card: Uint8Array, except: Uint8Array): Times[] {
     return this.#selectCards.all(card)
       .filter((row) => keyOf(row['subject'] as Uint8Array) !== keyOf(except))
-      .map((row) => this.#open<Times>(row['subject'] as Uint8Array, row['sealed'] as Uint8Array, 'card'))
+      .map((row) => this.#times(row['subject'] as Uint8Array, row['sealed'] as Uint8Array))
       .filter((times) => times !== undefined)
   }
 
   #person(subject: Uint8Array): Person | undefined {
     const sealed = this.#selectOperator.get(subject)?.['sealed']
-    return sealed === undefined ? undefined : this.#open<Person>(subject, sealed as Uint8Array, 'operator')
+    return sealed === undefined ? undefined : (this.#open(subject, sealed as Uint8Array, 'operator') as Person | undefined)
   }
 
   #seal(subject: Uint8Array, value: Times | Person, table: string): Uint8Array {
@@ -228,11 +228,15 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     return seal(expand(row, 'parapet/v1|identity'), padded(value), frame('parapet/v1|identity', table, subject), this.#random)
   }
 
+  #times(subject: Uint8Array, sealed: Uint8Array): Times | undefined {
+    return this.#open(subject, sealed, 'card') as Times | undefined
+  }
+
   /** Undefined for an erased person: also when a restored copy of this file still has the entry. */
-  #open<Shape>(subject: Uint8Array, sealed: Uint8Array, table: string): Shape | undefined {
+  #open(subject: Uint8Array, sealed: Uint8Array, table: string): unknown {
     const row = this.#keys.rowByTag(subject, 'operator', 'ledger')
     const plain = row === undefined ? undefined : unseal(expand(row, 'parapet/v1|identity'), sealed, frame('parapet/v1|identity', table, subject))
-    return plain === undefined ? undefined : (unpadded(plain) as Shape | undefined)
+    return plain === undefined ? undefined : unpadded(plain)
   }
 
   #cardTag(card: string): Uint8Array {

@@ -1,5 +1,5 @@
 /**
- * The consent of all operators as bit sets, 48 bytes each, rebuilt from the ledger before anything is forwarded.
+ * The consent of all operators as bit sets, 64 bytes each, rebuilt from the ledger before anything is forwarded.
  * What is not in the table is not_set. Changes are applied in the order of the ledger, never of a clock.
  */
 import { LRUCache } from 'lru-cache'
@@ -33,6 +33,21 @@ export interface Changed {
   readonly policy: string
 }
 
+/** One row is 64 bytes, a line of the processor's cache: 16 sets, of which four are used, or 8 numbers, of which three are used. */
+const SETS = 16
+const NUMBERS = 8
+/** Places in a row. Sets of purposes, and of policies whose notice was given. */
+const YES = 0
+const LOCAL = 1
+const NO = 2
+const NOTICES = 3
+/** Newest consent event. */
+const SEQ = 2
+/** Newest yes: what was acquired before it was not covered by it. */
+const SINCE = 3
+/** Not before this does any yes expire. */
+const UNTIL = 4
+
 /** A scope longer than this is stored once, with the policy, and by its hash in each grant. */
 const SCOPE_IN_GRANT = 16_384
 const NONE = Number.POSITIVE_INFINITY
@@ -58,16 +73,9 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   #noticeMask = 0
   #allPurposes = 0
 
-  #yes = new Int32Array(1_024)
-  #local = new Int32Array(1_024)
-  #no = new Int32Array(1_024)
-  #notices = new Int32Array(1_024)
-  /** Newest consent event. */
-  #seq = new Float64Array(1_024)
-  /** Newest yes: what was acquired before it was not covered by it. */
-  #since = new Float64Array(1_024)
-  /** Not before this does any yes expire. */
-  #until = new Float64Array(1_024)
+  /** The table, as sets and as numbers over the same bytes. */
+  #sets = new Int32Array(1_024 * SETS)
+  #numbers = new Float64Array(this.#sets.buffer)
 
   /** Reads the whole ledger. When that fails the ledger is not healthy, and every decision is "nobody known". */
   constructor(options: ConsentTableOptions) {
@@ -141,7 +149,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       type: 'notice.given', subject: { type: 'operator', id: operator },
       body: { operator, policy: policyId, language, by, at: this.#options.clock.now() },
     })
-    this.#notices[row]! |= 1 << this.#policyBit(policyId)
+    this.#sets[row * SETS + NOTICES]! |= 1 << this.#policyBit(policyId)
     return seq
   }
 
@@ -179,22 +187,24 @@ export class ConsentTable implements ConsentStates, SubjectStore {
    * Allocates nothing unless the data is older than the person's newest yes or a yes has just expired.
    */
   fillRow(row: number, eventMs: number, nowMs: number, into: Decision): boolean {
-    const seq = this.#seq[row]
+    const numbers = this.#numbers
+    const sets = this.#sets
+    const seq = numbers[row * NUMBERS + SEQ]
     if (seq === undefined || seq < 0) return false
     // Written so that a time that is not a number counts as expired and as too early.
-    if (!(nowMs < this.#until[row]!)) this.#expire(row, nowMs)
-    let yes = this.#yes[row]!
-    let local = this.#local[row]!
-    if ((yes | local) !== 0 && !(eventMs >= this.#since[row]!)) {
+    if (!(nowMs < numbers[row * NUMBERS + UNTIL]!)) this.#expire(row, nowMs)
+    let yes = sets[row * SETS + YES]!
+    let local = sets[row * SETS + LOCAL]!
+    if ((yes | local) !== 0 && !(eventMs >= numbers[row * NUMBERS + SINCE]!)) {
       const covered = this.#coveredAt(row, eventMs)
       yes &= covered
       local &= covered
     }
     into.yes = yes
     into.siteYes = yes | local
-    into.no = this.#no[row]!
-    into.notice = (this.#notices[row]! & this.#noticeMask) === 0 ? 0 : this.#allPurposes
-    into.seq = this.#seq[row]!
+    into.no = sets[row * SETS + NO]!
+    into.notice = (sets[row * SETS + NOTICES]! & this.#noticeMask) === 0 ? 0 : this.#allPurposes
+    into.seq = numbers[row * NUMBERS + SEQ]!
     return true
   }
 
@@ -218,10 +228,10 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     if (row === undefined) return { erased: 0, held: 0 }
     this.#rows.delete(subject)
     this.#ids[row] = '' as OperatorId
-    this.#yes[row] = this.#local[row] = this.#no[row] = this.#notices[row] = 0
-    this.#seq[row] = ERASED
-    this.#since[row] = 0
-    this.#until[row] = NONE
+    this.#sets[row * SETS + YES] = this.#sets[row * SETS + LOCAL] = this.#sets[row * SETS + NO] = this.#sets[row * SETS + NOTICES] = 0
+    this.#numbers[row * NUMBERS + SEQ] = ERASED
+    this.#numbers[row * NUMBERS + SINCE] = 0
+    this.#numbers[row * NUMBERS + UNTIL] = NONE
     for (const parked of this.#parked.values()) parked.delete(row)
     this.#histories.delete(row)
     return { erased: 1, held: 0 }
@@ -232,32 +242,18 @@ export class ConsentTable implements ConsentStates, SubjectStore {
 
   #addRow(operator: OperatorId): number {
     const row = this.#ids.length
-    if (row === this.#yes.length) this.#grow()
-    this.#until[row] = NONE
+    if (row * SETS === this.#sets.length) this.#grow()
+    this.#numbers[row * NUMBERS + UNTIL] = NONE
     this.#rows.set(operator, row)
     this.#ids.push(operator)
     return row
   }
 
   #grow(): void {
-    const size = this.#yes.length * 2
-    const ints = (old: Int32Array): Int32Array<ArrayBuffer> => {
-      const grown = new Int32Array(size)
-      grown.set(old)
-      return grown
-    }
-    const floats = (old: Float64Array): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(size)
-      grown.set(old)
-      return grown
-    }
-    this.#yes = ints(this.#yes)
-    this.#local = ints(this.#local)
-    this.#no = ints(this.#no)
-    this.#notices = ints(this.#notices)
-    this.#seq = floats(this.#seq)
-    this.#since = floats(this.#since)
-    this.#until = floats(this.#until)
+    const grown = new Int32Array(this.#sets.length * 2)
+    grown.set(this.#sets)
+    this.#sets = grown
+    this.#numbers = new Float64Array(grown.buffer)
   }
 
   #replay(event: StoredEvent): void {
@@ -274,7 +270,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     // Everybody in the ledger who can be read is a person that was registered.
     const row = this.#rows.get(operator) ?? this.#addRow(operator)
     if (type === 'notice.given') {
-      this.#notices[row]! |= 1 << this.#policyBit(String(body['policy']))
+      this.#sets[row * SETS + NOTICES]! |= 1 << this.#policyBit(String(body['policy']))
       return
     }
     this.#set(row, body['purpose'] as PurposeId, type.slice('consent.'.length) as ConsentState, Number(body['at']), body['expires_at'] as number | undefined, seq)
@@ -282,7 +278,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
 
   /** One consent event in bits. */
   #set(row: number, purpose: PurposeId, asked: ConsentState, atMs: number, expiresAtMs: number | undefined, seq: number): void {
-    this.#seq[row] = seq
+    this.#numbers[row * NUMBERS + SEQ] = seq
     if (asked === 'requested') return
     let flags = this.#flags(row, purpose)
     if (asked === 'granted') flags = Flag.yes
@@ -291,15 +287,15 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     else flags &= Flag.no
     this.#setFlags(row, purpose, flags)
     if (!isYes(asked)) return
-    this.#since[row] = Math.max(this.#since[row]!, atMs)
-    if (expiresAtMs !== undefined) this.#until[row] = Math.min(this.#until[row]!, expiresAtMs)
+    this.#numbers[row * NUMBERS + SINCE] = Math.max(this.#numbers[row * NUMBERS + SINCE]!, atMs)
+    if (expiresAtMs !== undefined) this.#numbers[row * NUMBERS + UNTIL] = Math.min(this.#numbers[row * NUMBERS + UNTIL]!, expiresAtMs)
   }
 
   #flags(row: number, purpose: PurposeId): number {
     const bit = this.#bits.get(purpose)
     if (bit === undefined) return this.#parked.get(purpose)?.get(row) ?? 0
     const mask = 1 << bit
-    return ((this.#yes[row]! & mask) === 0 ? 0 : Flag.yes) | ((this.#local[row]! & mask) === 0 ? 0 : Flag.local) | ((this.#no[row]! & mask) === 0 ? 0 : Flag.no)
+    return ((this.#sets[row * SETS + YES]! & mask) === 0 ? 0 : Flag.yes) | ((this.#sets[row * SETS + LOCAL]! & mask) === 0 ? 0 : Flag.local) | ((this.#sets[row * SETS + NO]! & mask) === 0 ? 0 : Flag.no)
   }
 
   #setFlags(row: number, purpose: PurposeId, flags: number): void {
@@ -317,9 +313,9 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       return
     }
     const mask = 1 << bit
-    this.#yes[row] = (flags & Flag.yes) === 0 ? this.#yes[row]! & ~mask : this.#yes[row]! | mask
-    this.#local[row] = (flags & Flag.local) === 0 ? this.#local[row]! & ~mask : this.#local[row]! | mask
-    this.#no[row] = (flags & Flag.no) === 0 ? this.#no[row]! & ~mask : this.#no[row]! | mask
+    this.#sets[row * SETS + YES] = (flags & Flag.yes) === 0 ? this.#sets[row * SETS + YES]! & ~mask : this.#sets[row * SETS + YES]! | mask
+    this.#sets[row * SETS + LOCAL] = (flags & Flag.local) === 0 ? this.#sets[row * SETS + LOCAL]! & ~mask : this.#sets[row * SETS + LOCAL]! | mask
+    this.#sets[row * SETS + NO] = (flags & Flag.no) === 0 ? this.#sets[row * SETS + NO]! & ~mask : this.#sets[row * SETS + NO]! | mask
   }
 
   /** States belong to purposes, bits to their places in the rules file: both are brought together again. */
@@ -330,11 +326,11 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       const parked = new Map<number, number>()
       const mask = 1 << bit
       for (let row = 0; row < this.#ids.length; row++) {
-        if (((this.#yes[row]! | this.#local[row]! | this.#no[row]!) & mask) === 0) continue
+        if (((this.#sets[row * SETS + YES]! | this.#sets[row * SETS + LOCAL]! | this.#sets[row * SETS + NO]!) & mask) === 0) continue
         parked.set(row, this.#flags(row, purpose))
-        this.#yes[row]! &= ~mask
-        this.#local[row]! &= ~mask
-        this.#no[row]! &= ~mask
+        this.#sets[row * SETS + YES]! &= ~mask
+        this.#sets[row * SETS + LOCAL]! &= ~mask
+        this.#sets[row * SETS + NO]! &= ~mask
       }
       this.#parked.set(purpose, parked)
     }
@@ -359,7 +355,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     const [oldest, bit] = [...this.#policies].find(([, bit]) => 1 << bit !== this.#noticeMask)!
     this.#policies.delete(oldest)
     this.#policies.set(policy, bit)
-    for (let row = 0; row < this.#ids.length; row++) this.#notices[row]! &= ~(1 << bit)
+    for (let row = 0; row < this.#ids.length; row++) this.#sets[row * SETS + NOTICES]! &= ~(1 << bit)
     return bit
   }
 
@@ -401,7 +397,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       const flags = this.#flags(row, purpose)
       if ((flags & (Flag.yes | Flag.local)) === 0) continue
       this.#setFlags(row, purpose, flags & Flag.no)
-      this.#seq[row] = seq
+      this.#numbers[row * NUMBERS + SEQ] = seq
     }
     this.#histories.clear()
   }
@@ -425,14 +421,14 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   }
 
   #expireIfDue(row: number, nowMs: number): void {
-    if (this.#seq[row]! >= 0 && !(nowMs < this.#until[row]!)) this.#expire(row, nowMs)
+    if (this.#numbers[row * NUMBERS + SEQ]! >= 0 && !(nowMs < this.#numbers[row * NUMBERS + UNTIL]!)) this.#expire(row, nowMs)
   }
 
   /** Ends what has expired, in the bits at once and in the ledger with the next commit. */
   #expire(row: number, nowMs: number): void {
     let until = NONE
     const operator = this.#ids[row]!
-    for (const { purpose, state, expiresAtMs, seq } of [...this.#historyOf(row).values()]) {
+    for (const { purpose, state, expiresAtMs, seq } of this.#historyOf(row).values()) {
       if (!isYes(state) || expiresAtMs === undefined) continue
       if (nowMs < expiresAtMs) {
         until = Math.min(until, expiresAtMs)
@@ -442,12 +438,12 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       if (!this.#ledger.healthy) continue
       try {
         const at = this.#options.clock.now()
-        this.#seq[row] = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
+        this.#numbers[row * NUMBERS + SEQ] = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
       } catch {
         // The ledger is not healthy now, which closes everything; the bits are gone in any case.
       }
     }
-    this.#until[row] = until
+    this.#numbers[row * NUMBERS + UNTIL] = until
     this.#histories.delete(row)
   }
 }

@@ -1,0 +1,135 @@
+/**
+ * Sockets for terminals and recipients. Without TLS only on loopback; with it TLS 1.3 and, where a CA is given, a client
+ * certificate from everybody.
+ */
+import { createServer as createPlainServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
+import type { TLSSocket, Server as TlsServer } from 'node:tls'
+import type { Duplex } from 'node:stream'
+import { GatewayError } from '../domain/errors.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { BrokerLog, Count } from './counts.ts'
+import { certificateName } from './identify.ts'
+import type { Via } from './identify.ts'
+
+/** PEM text, not file names. */
+export interface TlsMaterial {
+  readonly cert: string | Buffer
+  readonly key: string | Buffer
+  /** Who signs client certificates. Without it clients need a user name and a credential. */
+  readonly ca?: string | Buffer | undefined
+  readonly crl?: string | Buffer | undefined
+}
+
+export interface ListenerOptions {
+  readonly name: 'terminals' | 'recipients'
+  readonly host: string
+  /** 0 = any free one. */
+  readonly port: number
+  readonly tls?: TlsMaterial | undefined
+  readonly connections?: number | undefined
+  readonly accept: (socket: Duplex, via: Via) => void
+  readonly count: Count
+  readonly log: BrokerLog
+}
+
+export interface Listener {
+  readonly host: string
+  readonly port: number
+  /** New certificates for new connections; those that are open stay. */
+  renew(tls: TlsMaterial): void
+  /** Takes no further connection. The broker behind it closes those that are open; what it left after the grace is cut. */
+  close(graceMs: number): Promise<void>
+}
+
+/** CONNECT must follow within LIMITS.connectTimeMs; the handshake before it gets as long again. */
+const HANDSHAKE_MS = LIMITS.connectTimeMs
+/** Finds peers that vanished without a word, below MQTT's keep alive. */
+const TCP_KEEPALIVE_MS = 60_000
+
+/**
+ * @throws GatewayError LISTEN-PLAIN when the address is not loopback and there is no TLS, LISTEN when it cannot be had
+ */
+export async function listen(options: ListenerOptions): Promise<Listener> {
+  const { name, host, port, tls, count, log } = options
+  if (tls === undefined && !isLoopback(host)) throw plainRefused(name)
+
+  const open = new Set<Socket>()
+  function arrived(socket: Socket): void {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
+  }
+
+  let server: Server | TlsServer
+  if (tls === undefined) {
+    server = createPlainServer({ allowHalfOpen: true }, (socket) => {
+      arrived(socket)
+      options.accept(socket, { plain: true, certificate: undefined })
+    })
+  } else {
+    server = createTlsServer(
+      // [RFC 8446] Nothing older: terminals and recipients are provisioned by the same people as the gateway.
+      { ...contextOf(tls), allowHalfOpen: true, minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_MS, requestCert: tls.ca !== undefined, rejectUnauthorized: tls.ca !== undefined },
+      (socket: TLSSocket) => {
+        const certificate = certificateName(socket)
+        // Verified, but it names nobody, or two: not a connection to go on with.
+        if (tls.ca !== undefined && certificate === undefined) return void socket.destroy()
+        return options.accept(socket, { plain: false, certificate })
+      },
+    )
+    server.on('connection', arrived)
+    // A failed handshake is the peer's matter; the socket is closed by Node.
+    server.on('tlsClientError', () => count('connect.refused'))
+  }
+  server.maxConnections = options.connections ?? LIMITS.connections
+  server.on('drop', () => count('kill.connections'))
+
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(new GatewayError('LISTEN', `The ${name} listener cannot use port ${port} on ${host} (${error.code ?? 'unknown'}).`, 'Is another program using it? Choose another port under listen: in the gateway file.'))
+    })
+    server.listen({ host, port, backlog: 1_024 }, resolve)
+  })
+  const address = server.address() as AddressInfo
+  // A name may resolve to anything: what counts is where the socket ended up.
+  if (tls === undefined && !isLoopback(address.address)) {
+    server.close()
+    throw plainRefused(name)
+  }
+  // Errors of accept(2), such as too many open files: the next connection is tried again.
+  server.removeAllListeners('error').on('error', (error) => log.warn('broker reported an error', { listener: name, error }))
+  log.info('listening', { listener: name, host: address.address, port: address.port, tls: tls !== undefined })
+
+  return {
+    host: address.address,
+    port: address.port,
+    renew(material) {
+      if ('setSecureContext' in server) server.setSecureContext({ ...contextOf(material), minVersion: 'TLSv1.3' })
+    },
+    async close(graceMs) {
+      const closed = new Promise<void>((resolve) => void server.close(() => resolve()))
+      const cut = setTimeout(() => {
+        for (const socket of open) socket.destroy()
+      }, graceMs)
+      await closed
+      clearTimeout(cut)
+      log.info('listener stopped', { listener: name })
+    },
+  }
+}
+
+function contextOf({ cert, key, ca, crl }: TlsMaterial): { cert: string | Buffer; key: string | Buffer; ca?: string | Buffer; crl?: string | Buffer } {
+  return { cert, key, ...(ca === undefined ? {} : { ca }), ...(crl === undefined ? {} : { crl }) }
+}
+
+function plainRefused(name: string): GatewayError {
+  return new GatewayError('LISTEN-PLAIN', `The ${name} listener would take connections without TLS from other machines.`, 'Give it tls: { cert, key, ca }, or host: 127.0.0.1.')
+}
+
+/** [RFC 1122, 3.2.1.3] 127.0.0.0/8, [RFC 4291, 2.5.3] ::1. */
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '::ffff:127.0.0.1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host)
+}
