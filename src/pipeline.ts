@@ -8,7 +8,7 @@
 import { Gate, gate, operatorFieldsAllowed } from './domain/basis.ts'
 import { clear, nobody, type Decision } from './domain/consent.ts'
 import { LIMITS } from './domain/limits.ts'
-import type { Clock, ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions } from './domain/ports.ts'
+import type { ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions } from './domain/ports.ts'
 import type { OperatorId } from './domain/ids.ts'
 import { Verdict, isRefusal } from './domain/verdict.ts'
 import { createFacts } from './minimise/probe.ts'
@@ -19,7 +19,6 @@ import type { OutputEntry, Snapshot, StreamEntry } from './snapshot.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface PipelineParts {
-  readonly clock: Clock
   readonly random: Random
   readonly machines: () => MachineRegistry
   readonly sessions: Sessions
@@ -48,7 +47,7 @@ export interface Pipeline {
 const AHEAD_MS = 300_000
 
 export function createPipeline(parts: PipelineParts): Pipeline {
-  const { clock, sessions, consent, outbox, metrics } = parts
+  const { sessions, consent, outbox, metrics } = parts
   let active: Snapshot | undefined
   const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes)
   const facts = createFacts()
@@ -234,7 +233,6 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     parts.onVerdict?.(publish.machine, entry, output, code)
   }
 
-  void clock
   return {
     handle,
     swap(next) {

@@ -48,18 +48,17 @@ export interface LoadedRules {
 
 /** Reads, resolves and checks a rules file that is in memory. Never throws for anything that stands in it. */
 export function loadRules(file: string, text: string, options: RulesOptions): LoadedRules {
-  return loadYaml(parseYaml(file, text), text, options)
+  return loadYaml(parseYaml(file, text), options)
 }
 
 /** The same for a file on disk. */
 export function loadRulesFile(file: string, options: RulesOptions): LoadedRules {
-  const yaml = readYaml(file)
-  return loadYaml(yaml, yaml.text, options)
+  return loadYaml(readYaml(file), options)
 }
 
 const validate = validator(rulesSchema())
 
-function loadYaml(yaml: Yaml, text: string, options: RulesOptions): LoadedRules {
+function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
   const refused = (list: readonly Finding[]): LoadedRules => ({ policy: undefined, draft: undefined, findings: sorted(list), accepted: [], schemas: options.schemas })
   if (yaml.findings.length > 0) return refused(yaml.findings)
   const wrong = validate(yaml, yaml.value)
@@ -86,7 +85,7 @@ function loadYaml(yaml: Yaml, text: string, options: RulesOptions): LoadedRules 
     recipients,
     outputs,
     tests: readTests({ rules, streams, purposes, outputs }, findings),
-    hash: createHash('sha256').update(text).update('\u0000').update(schemas.hash).digest('hex'),
+    hash: createHash('sha256').update(yaml.text).update('\u0000').update(schemas.hash).digest('hex'),
   }
   const source = { policy, rules, basis, origin, findings, bridges: options.bridges }
   const resolved = findings.errors === 0

@@ -28,6 +28,13 @@ const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
 /** Row of who has none. */
 const NOBODY = -1
+/** Numbers per machine in the table of newest sessions: from, to, row of the person; half a line of the processor's cache. */
+const TIMES = 4
+const FROM = 0
+const TO = 1
+const ROW = 2
+/** Names per machine: operator, country, session. */
+const NAMES = 4
 
 export class SessionTracks implements Sessions, SubjectStore {
   readonly name = 'sessions'
@@ -36,7 +43,12 @@ export class SessionTracks implements Sessions, SubjectStore {
   readonly #states: ConsentTable
   readonly #clock: Clock
   readonly #random: Random
-  readonly #tracks = new Map<MachineId, Track>()
+  readonly #slots = new Map<MachineId, number>()
+  readonly #tracks: (Track | undefined)[] = []
+  readonly #free: number[] = []
+  /** What nearly every decision needs, the newest session of each machine, side by side in memory. */
+  #times = new Float64Array(64 * TIMES)
+  readonly #names: (string | undefined)[] = []
   readonly #held = new Set<OperatorId>()
   #sessionMaxMs: number
   #quarantineMs: number
@@ -55,11 +67,11 @@ export class SessionTracks implements Sessions, SubjectStore {
     this.#lateLimitMs = rules.lateLimitMs
     for (const event of this.#ledger.events({ type: 'session.' })) this.#replay(event)
     for (const event of this.#ledger.events({ type: 'device.forgotten' })) this.#replayForgotten(event)
-    for (const track of this.#tracks.values()) this.#settle(track)
+    this.#settleAll()
   }
 
   get size(): number {
-    return this.#tracks.size
+    return this.#slots.size
   }
 
   /** Takes over the limits of newly activated rules, for what is already known too. */
@@ -68,7 +80,7 @@ export class SessionTracks implements Sessions, SubjectStore {
     this.#sessionMaxMs = rules.sessionMaxMs
     this.#quarantineMs = rules.quarantineMs
     this.#lateLimitMs = rules.lateLimitMs
-    for (const track of this.#tracks.values()) this.#settle(track)
+    this.#settleAll()
   }
 
   signOn(machine: Machine, identity: Identity | undefined, eventMs: number, receivedMs: number): void {
@@ -91,10 +103,25 @@ export class SessionTracks implements Sessions, SubjectStore {
     if (machine.operatorCollection !== 'on') return
     into.collection = true
     if (!this.#ledger.healthy) return
-    const track = this.#tracks.get(machine.id)
-    if (track === undefined) return
+    const slot = this.#slots.get(machine.id)
+    if (slot === undefined) return
     // Written so that a time that is not a number is out of bounds.
     if (!(eventMs >= nowMs - this.#lateLimitMs && eventMs <= nowMs + LIMITS.eventAheadMs)) return
+    const times = this.#times
+    const at = slot * TIMES
+    if (eventMs >= times[at + FROM]! && eventMs < times[at + TO]!) {
+      if (!this.#states.fillRow(times[at + ROW]!, eventMs, nowMs, into)) return
+      const names = this.#names
+      into.known = true
+      into.operator = names[slot * NAMES] as OperatorId | undefined
+      into.country = names[slot * NAMES + 1]
+      into.session = names[slot * NAMES + 2]!
+      return
+    }
+    this.#decideFromHistory(this.#tracks[slot]!, eventMs, nowMs, into)
+  }
+
+  #decideFromHistory(track: Track, eventMs: number, nowMs: number, into: Decision): void {
     if (eventMs < track.floorMs) return
     const { intervals } = track
     for (let i = intervals.length - 1; i >= 0; i--) {
@@ -119,7 +146,7 @@ export class SessionTracks implements Sessions, SubjectStore {
     // The earlier instant is the one that the newest yes may not cover.
     this.decide(machine, fromMs, nowMs, into)
     if (fromMs === toMs || !into.collection) return
-    const crossed = this.#tracks.get(machine.id)?.intervals.filter((interval) => interval.toMs > fromMs && interval.fromMs <= toMs) ?? []
+    const crossed = this.#trackAt(machine.id)?.intervals.filter((interval) => interval.toMs > fromMs && interval.fromMs <= toMs) ?? []
     const isOne = crossed.length === 1 && crossed[0]!.fromMs <= fromMs && crossed[0]!.toMs > toMs
     if (isOne && fromMs <= toMs && toMs <= nowMs + LIMITS.eventAheadMs) return
     clear(into)
@@ -131,32 +158,33 @@ export class SessionTracks implements Sessions, SubjectStore {
 
   current(machine: MachineId): { readonly operator: OperatorId; readonly sinceMs: number } | undefined {
     const now = this.#clock.now()
-    const interval = this.#tracks.get(machine)?.intervals.findLast((interval) => now >= interval.fromMs)
+    const interval = this.#trackAt(machine)?.intervals.findLast((interval) => now >= interval.fromMs)
     if (interval === undefined || interval.operator === undefined || now >= interval.toMs) return undefined
     return { operator: interval.operator, sinceMs: interval.fromMs }
   }
 
   /** Who is signed on now, everywhere. */
   *list(): Iterable<{ readonly machine: MachineId; readonly operator: OperatorId; readonly sinceMs: number }> {
-    for (const machine of this.#tracks.keys()) {
+    for (const machine of this.#slots.keys()) {
       const session = this.current(machine)
       if (session !== undefined) yield { machine, ...session }
     }
   }
 
   forget(machine: MachineId): void {
-    const track = this.#tracks.get(machine)
+    const track = this.#trackAt(machine)
     if (track === undefined) return
-    this.#tracks.delete(machine)
+    this.#drop(machine)
     if (track.marks.length > 0) this.#write({ type: 'device.forgotten', body: { machine } })
   }
 
   /** Drops what no late message can ask for any more, and the keys that its events in the ledger were sealed under. Call it every minute. */
   sweep(nowMs: number): void {
     const oldest = nowMs - this.#lateLimitMs - this.#sessionMaxMs
-    for (const [machine, track] of this.#tracks) {
+    for (const [machine, slot] of this.#slots) {
+      const track = this.#tracks[slot]!
       const kept = track.marks.filter((mark) => mark.atMs >= oldest || (mark.operator !== undefined && this.#held.has(mark.operator)))
-      if (kept.length === 0 && nowMs >= track.floodedUntilMs) this.#tracks.delete(machine)
+      if (kept.length === 0 && nowMs >= track.floodedUntilMs) this.#drop(machine)
       else if (kept.length < track.marks.length) {
         track.marks = kept
         this.#settle(track)
@@ -168,13 +196,13 @@ export class SessionTracks implements Sessions, SubjectStore {
 
   locate(subject: OperatorId): { readonly records: number } {
     let records = 0
-    for (const { marks } of this.#tracks.values()) records += marks.filter((mark) => mark.operator === subject).length
+    for (const track of this.#tracks) records += track?.marks.filter((mark) => mark.operator === subject).length ?? 0
     return { records }
   }
 
   *export(subject: OperatorId): Iterable<Readonly<Record<string, unknown>>> {
-    for (const [machine, { marks }] of this.#tracks) {
-      for (const mark of marks) if (mark.operator === subject) yield { machine, event: mark.kind === 'on' ? 'signed on' : 'signed off', atMs: mark.atMs }
+    for (const [machine, slot] of this.#slots) {
+      for (const mark of this.#tracks[slot]!.marks) if (mark.operator === subject) yield { machine, event: mark.kind === 'on' ? 'signed on' : 'signed off', atMs: mark.atMs }
     }
   }
 
@@ -182,8 +210,8 @@ export class SessionTracks implements Sessions, SubjectStore {
   erase(subject: OperatorId): { readonly erased: number; readonly held: number } {
     const { records } = this.locate(subject)
     if (this.#held.has(subject)) return { erased: 0, held: records }
-    for (const track of this.#tracks.values()) {
-      if (!track.marks.some((mark) => mark.operator === subject)) continue
+    for (const track of this.#tracks) {
+      if (track === undefined || !track.marks.some((mark) => mark.operator === subject)) continue
       track.marks = track.marks.map((mark) => (mark.operator === subject ? { ...mark, kind: mark.kind === 'on' ? 'nobody' : 'off', operator: undefined, country: undefined, session: '' } : mark))
       this.#settle(track)
     }
@@ -218,13 +246,34 @@ export class SessionTracks implements Sessions, SubjectStore {
     })
   }
 
+  #trackAt(machine: MachineId): Track | undefined {
+    const slot = this.#slots.get(machine)
+    return slot === undefined ? undefined : this.#tracks[slot]
+  }
+
+  /** The machine's track, made when there is none; undefined at the bound of machines: then nobody is known there. */
   #trackOf(machine: MachineId): Track | undefined {
-    let track = this.#tracks.get(machine)
-    if (track === undefined && this.#tracks.size < LIMITS.sessionMachines) {
-      track = { marks: [], intervals: [], floorMs: 0, hourMs: 0, hourMarks: 0, floodedUntilMs: 0 }
-      this.#tracks.set(machine, track)
+    const known = this.#trackAt(machine)
+    if (known !== undefined || this.#slots.size >= LIMITS.sessionMachines) return known
+    const slot = this.#free.pop() ?? this.#tracks.length
+    const track: Track = { slot, marks: [], intervals: [], floorMs: 0, hourMs: 0, hourMarks: 0, floodedUntilMs: 0 }
+    this.#slots.set(machine, slot)
+    this.#tracks[slot] = track
+    if ((slot + 1) * TIMES > this.#times.length) {
+      const grown = new Float64Array(this.#times.length * 2)
+      grown.set(this.#times)
+      this.#times = grown
     }
+    this.#bringForward(track)
     return track
+  }
+
+  #drop(machine: MachineId): void {
+    const slot = this.#slots.get(machine)
+    if (slot === undefined) return
+    this.#slots.delete(machine)
+    this.#tracks[slot] = undefined
+    this.#free.push(slot)
   }
 
   #insert(track: Track, mark: Mark): void {
@@ -244,7 +293,7 @@ export class SessionTracks implements Sessions, SubjectStore {
     if (track.hourMarks <= LIMITS.sessionMarksPerHour) return false
     track.floodedUntilMs = track.hourMs + HOUR_MS
     track.marks = []
-    track.intervals = []
+    this.#settle(track)
     this.#write({ type: 'device.forgotten', body: { machine } })
     return true
   }
@@ -269,20 +318,40 @@ export class SessionTracks implements Sessions, SubjectStore {
   /** What was forgotten stays forgotten. */
   #replayForgotten(event: StoredEvent): void {
     const machine = event.body?.['machine'] as MachineId | undefined
-    const track = machine === undefined ? undefined : this.#tracks.get(machine)
+    const track = machine === undefined ? undefined : this.#trackAt(machine)
     if (track === undefined) return
     track.marks = track.marks.filter((mark) => (mark.seq ?? 0) > event.seq)
-    if (track.marks.length === 0) this.#tracks.delete(machine!)
+    if (track.marks.length === 0) this.#drop(machine!)
+  }
+
+  #settleAll(): void {
+    for (const track of this.#tracks) if (track !== undefined) this.#settle(track)
   }
 
   /** Computes the intervals of a machine from its marks. */
   #settle(track: Track): void {
     track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
     track.intervals = intervalsOf(track.marks, this.#sessionMaxMs, this.#quarantineMs, (operator) => this.#states.rowOf(operator))
-    if (track.marks.length <= LIMITS.sessionMarks) return
-    // The oldest marks go. Whether the first one left was a hand-over is forgotten with them, so nobody is known in its quarantine either.
-    track.marks = track.marks.slice(-LIMITS.sessionMarks)
-    track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
+    if (track.marks.length > LIMITS.sessionMarks) {
+      // The oldest marks go. Whether the first one left was a hand-over is forgotten with them, so nobody is known in its quarantine either.
+      track.marks = track.marks.slice(-LIMITS.sessionMarks)
+      track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
+    }
+    this.#bringForward(track)
+  }
+
+  /** Puts the time in which the newest session knows its person into the table that `decide` reads first. */
+  #bringForward(track: Track): void {
+    const { slot } = track
+    const newest = track.intervals.at(-1)
+    const isKnown = newest !== undefined && newest.row !== NOBODY
+    this.#times[slot * TIMES + FROM] = isKnown ? Math.max(newest.fromMs, newest.quarantineMs, track.floorMs) : Number.POSITIVE_INFINITY
+    this.#times[slot * TIMES + TO] = isKnown ? newest.toMs : Number.NEGATIVE_INFINITY
+    this.#times[slot * TIMES + ROW] = isKnown ? newest.row : NOBODY
+    this.#names[slot * NAMES] = newest?.operator
+    this.#names[slot * NAMES + 1] = newest?.country
+    this.#names[slot * NAMES + 2] = newest?.session ?? ''
+    this.#names[slot * NAMES + 3] = undefined
   }
 
   /** Nobody is known, but everybody who may have been there is heard: what all of them allow, and what any of them refused. */
@@ -337,6 +406,8 @@ interface Interval {
 }
 
 interface Track {
+  /** Place in the table of newest sessions. */
+  readonly slot: number
   /** By time, then arrival. */
   marks: Mark[]
   /** By time, not overlapping. */

@@ -1,0 +1,530 @@
+/**
+ * Wiring: introduces the rooms to each other. Reads like the data path: terminals -> ingress -> pipeline -> outbox -> outlets.
+ * The one file that knows all rooms.
+ */
+import { randomBytes } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
+import { createAdmin, type Admin } from './admin/http.ts'
+import { addMachine } from './admin/registry.ts'
+import { openTokens } from './admin/tokens.ts'
+import { acceptRules, type Acceptance } from './acceptance.ts'
+import { AcceptedSet } from './accepted.ts'
+import { createCredentials } from './broker/identify.ts'
+import { createEgress, type Egress } from './broker/egress.ts'
+import { createIngress, type Ingress } from './broker/ingress.ts'
+import { openListener, type Listener, type TlsMaterial } from './broker/listener.ts'
+import type { BrokerCount } from './broker/counts.ts'
+import { createTopicMatcher } from './broker/topics.ts'
+import { Registries } from './registries.ts'
+import type { GatewayConfig, ListenConfig } from './config/gateway.ts'
+import { watchFiles } from './config/watch.ts'
+import { openBooks, type Books } from './consent/books.ts'
+import { receiptOf } from './consent/receipts.ts'
+import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
+import { Gate, gate } from './domain/basis.ts'
+import { clear, nobody } from './domain/consent.ts'
+import { GatewayError, type Finding } from './domain/errors.ts'
+import type { MachineId, OperatorId, OutputId } from './domain/ids.ts'
+import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeSelector } from './domain/ports.ts'
+import { Verdict, verdictName } from './domain/verdict.ts'
+import { silentLog, type Log } from './log.ts'
+import { createMetrics, type FamilyName, type Metrics } from './metrics.ts'
+import { createCells } from './minimise/cells.ts'
+import { loadSchemas } from './minimise/descriptor.ts'
+import type { PseudonymKeys } from './minimise/pseudonym.ts'
+import { localOutlet } from './outlet/local.ts'
+import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
+import { createPipeline, type Pipeline } from './pipeline.ts'
+import { Recollection } from './recollection.ts'
+import { buildSnapshot, type OutputEntry, type Snapshot } from './snapshot.ts'
+
+export interface GatewayOptions {
+  readonly log?: Log
+  readonly clock?: Clock
+  readonly version?: string
+}
+
+export interface Gateway {
+  /** Bound addresses, once started. */
+  readonly addresses: { readonly terminals: Address; readonly recipients: Address; readonly admin: Address }
+  readonly control: Control
+  /** True when this start made the data folder: the first start. */
+  readonly first: boolean
+  /** Where the token of the first administrator lies. */
+  readonly adminTokenFile: string
+  /** Reads rules, schemas and registries again. Resolves with the findings that kept the old rules active, or none. */
+  reload(): Promise<readonly Finding[]>
+  /** Takes no further message, delivers and commits what can be, keeps the rest, closes. */
+  close(): Promise<void>
+}
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+export const SYSTEM_CLOCK: Clock = { now: Date.now, monotonic: () => performance.now() }
+
+const GRACE_MS = 3_000
+const SWEEP_MS = 60_000
+
+/** Opens everything and starts to listen. Throws GatewayError with the mend when it cannot. */
+export async function createGateway(config: GatewayConfig, options: GatewayOptions = {}): Promise<Gateway> {
+  const clock = options.clock ?? SYSTEM_CLOCK
+  const log = options.log ?? silentLog
+  const first = makeDataFolder(config.data)
+  const root = rootKey(join(config.data, 'root.key'), log)
+  const metrics = createMetrics()
+  const books = openBooks({ folder: config.data, root, tenant: config.tenant, gateway: config.name, clock, onDamage: () => log.error('the ledger is damaged: everybody counts as unknown until it is restored') })
+  const running = new Running(config, { clock, log, metrics, books, root, version: options.version ?? '0.0.0', first })
+  try {
+    await running.open()
+  } catch (error) {
+    await running.close()
+    throw error
+  }
+  return running
+}
+
+function makeDataFolder(folder: string): boolean {
+  const first = !existsSync(join(folder, 'root.key'))
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  chmodSync(folder, 0o700)
+  return first
+}
+
+function rootKey(path: string, log: Log): RootKey {
+  if (existsSync(path)) return loadRootKey(path)
+  log.info('made a root key: keep a copy in a safe place, the ledger and all pseudonyms hang on it')
+  return createRootKey(path)
+}
+
+interface Parts {
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly books: Books
+  readonly root: RootKey
+  readonly version: string
+  readonly first: boolean
+}
+
+class Running implements Gateway, Control {
+  readonly first: boolean
+  readonly adminTokenFile: string
+  readonly #config: GatewayConfig
+  readonly #parts: Parts
+  readonly #startedAtMs: number
+  readonly #registries: Registries
+  readonly #outbox: DurableOutbox
+  readonly #cells = createCells()
+  readonly #keys: PseudonymKeys
+  readonly #pipeline: Pipeline
+  readonly #accepted: AcceptedSet
+  readonly #tokens: ReturnType<typeof openTokens>
+  readonly #recollection = new Recollection()
+  readonly #person = nobody()
+  #ingress: Ingress | undefined
+  #egress: Egress | undefined
+  #admin: Admin | undefined
+  #listeners: Listener[] = []
+  #activeSinceMs = 0
+  #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
+  #closing = false
+  #stopWatching: () => void = () => {}
+  #sweepTimer: NodeJS.Timeout | undefined
+  #reloading: Promise<readonly Finding[]> = Promise.resolve([])
+
+  constructor(config: GatewayConfig, parts: Parts) {
+    this.#config = config
+    this.#parts = parts
+    this.first = parts.first
+    this.#startedAtMs = parts.clock.now()
+    const { books, clock, metrics, root } = parts
+    this.#registries = new Registries(config)
+    this.#tokens = openTokens(config.data, clock.now)
+    this.adminTokenFile = this.#tokens.adminFile
+    this.#accepted = new AcceptedSet(config.data)
+    this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
+    const registries = this.#registries
+    this.#keys = {
+      root: root.bytes,
+      tenant: config.tenant,
+      rows: {
+        // A card in a field stands for its person: the row is the person's, whoever is signed on.
+        row: (kind, value) => {
+          const subject = kind === 'operator' ? (books.identities.find(value, clock.now())?.operator ?? (books.identities.knows(value as OperatorId) ? value : undefined)) : value
+          return subject === undefined ? undefined : books.keys.row(kind, subject, 'pseudonym')
+        },
+        get generation() {
+          return books.keys.generation + registries.generation
+        },
+      },
+    }
+    this.#pipeline = createPipeline({
+      random: randomBytes,
+      machines: () => registries.machines,
+      sessions: books.sessions,
+      consent: books.states,
+      identities: books.identities,
+      outbox: this.#outbox,
+      cells: this.#cells,
+      metrics,
+      ledgerHealthy: () => books.ledger.healthy,
+      onVerdict: (machine, stream, output, code) => this.#recollection.note(machine, stream?.stream.id, output?.output.id, code, clock.now()),
+    })
+  }
+
+  get control(): Control {
+    return this
+  }
+
+  get addresses(): Gateway['addresses'] {
+    const [terminals, recipients] = this.#listeners.map((listener): Address => ({ host: listener.host, port: listener.port }))
+    return { terminals: terminals as Address, recipients: recipients as Address, admin: { host: this.#admin?.host ?? '', port: this.#admin?.port ?? 0 } }
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- start, stop
+
+  async open(): Promise<void> {
+    const { log, clock, metrics } = this.#parts
+    await this.#loadRegistries()
+    await this.#loadRules()
+    const count = (name: BrokerCount, by?: number): void => this.#count(name, by)
+    const credentials = createCredentials()
+    const broker = { clock, count, log, credentials }
+
+    this.#egress = await createEgress({
+      ...broker,
+      directory: this.#registries,
+      allowed: (recipient) => this.#pipeline.active?.topicsOf(recipient) ?? [],
+      gate: (record) => this.#mayLeave(record),
+      onDelivered: this.#outbox.onDelivered,
+    })
+    const egress = this.#egress
+    this.#outbox.attach(localOutlet({
+      publish: (record, done) => egress.publish(record, (sessions) => done(undefined, sessions)),
+      cut: (selector) => Promise.resolve({ dropped: egress.purge((record) => covered(selector, record)), onTheWire: 0 }),
+    }, { onNoSubscriber: (record) => metrics.output(record.output).withheld(NO_SUBSCRIBER) }))
+
+    this.#ingress = await createIngress({
+      ...broker,
+      directory: this.#registries,
+      handle: (publish) => void this.#pipeline.handle(publish),
+      committed: (callback) => this.#outbox.committed(callback),
+      limits: { packetBytes: this.#config.limits.packetBytes, connectTimeMs: this.#config.limits.connectTimeMs, packetTimeMs: this.#config.limits.packetTimeMs, unanswered: this.#config.limits.unanswered, messagesPerSecond: this.#config.limits.messagesPerSecond },
+    })
+    const ingress = this.#ingress
+    const { listen } = this.#config
+    this.#listeners.push(await openListener({ name: 'terminals', ...endpoint(listen.terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count, log }))
+    this.#listeners.push(await openListener({ name: 'recipients', ...endpoint(listen.recipients), accept: (socket, via) => egress.accept(socket, via), count, log }))
+    this.#admin = await createAdmin({
+      control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
+      host: listen.admin.host, port: listen.admin.port, tls: pemOf(listen.admin), audit: (event) => this.#audit(event),
+    })
+    metrics.onScrape(() => this.#gauges())
+    this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
+    this.#sweepTimer.unref()
+    this.#stopWatching = watchFiles(this.#config.watched, () => void this.reload())
+  }
+
+  /** One reload at a time; a second request while one runs reads the files again after it. */
+  reload(): Promise<readonly Finding[]> {
+    this.#reloading = this.#reloading.then(async () => {
+      if (this.#closing) return []
+      await this.#loadRegistries()
+      const findings = await this.#loadRules()
+      this.#ingress?.recheck()
+      this.#egress?.recheck()
+      return findings
+    })
+    return this.#reloading
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing) return
+    this.#closing = true
+    this.#stopWatching()
+    clearInterval(this.#sweepTimer)
+    await this.#admin?.close()
+    await Promise.all(this.#listeners.map((listener) => listener.close(GRACE_MS)))
+    await this.#ingress?.close(GRACE_MS)
+    await this.#egress?.close(GRACE_MS)
+    await this.#outbox.close()
+    this.#parts.books.close()
+  }
+
+  // ------------------------------------------------------------------------------------------------ registries and rules
+
+  async #loadRegistries(): Promise<void> {
+    const { log, books } = this.#parts
+    const loaded = await this.#registries.load()
+    for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
+    if (loaded.operators !== undefined) books.identities.load(loaded.operators)
+    books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
+    // [P7] switched off or unknown: no session is kept, and what waits about an operator there goes.
+    for (const machine of loaded.collectionOff) {
+      books.sessions.forget(machine)
+      this.#outbox.purge({ machine }, 'device_setting')
+    }
+  }
+
+  /** Builds everything beside the old, swaps once; a refused file leaves the old set active. */
+  async #loadRules(): Promise<readonly Finding[]> {
+    const { log, metrics, clock } = this.#parts
+    const schemas = loadSchemas(this.#config.proto)
+    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#keys })
+    let accepted = acceptance.policy === undefined ? undefined : acceptance
+    metrics.count('rules_loads_total', 1, accepted === undefined ? 'refused' : 'accepted')
+    if (accepted === undefined) {
+      this.#refused = { atMs: clock.now(), findings: acceptance.findings }
+      log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: acceptance.findings[0]?.code ?? '', line: acceptance.findings[0]?.place.line ?? 0 })
+      if (this.#pipeline.active !== undefined) return acceptance.findings
+      // After a restart the last accepted set is still the one in force.
+      accepted = await this.#accepted.restore(this.#keys)
+      if (accepted?.policy === undefined) return acceptance.findings
+    } else {
+      this.#refused = undefined
+      this.#accepted.store(accepted)
+    }
+    this.#activate(accepted)
+    return acceptance.policy === undefined ? acceptance.findings : []
+  }
+
+  #activate(accepted: Acceptance): void {
+    const { books, metrics, log, clock, root } = this.#parts
+    const { policy } = accepted
+    if (policy === undefined || policy.hash === this.#pipeline.active?.policy.hash) return
+    metrics.useRules(policy.outputs.map((output) => output.id), policy.streams.map((stream) => stream.id))
+    const identify = (card: string, atMs: number): ReturnType<typeof books.identities.find> => (card === '' ? undefined : books.identities.find(card, atMs))
+    const snapshot: Snapshot = buildSnapshot(policy, {
+      keys: this.#keys,
+      engine: this.#config.minimiser === 'interpreted' ? 'interpreted' : 'generated',
+      keyId: root.id,
+      metrics,
+      sessions: {
+        signOn: (machine, card, eventMs, receivedMs) => books.sessions.signOn(machine, identify(card, eventMs), eventMs, receivedMs),
+        signOff: (machine, card, eventMs, receivedMs) => books.sessions.signOff(machine, identify(card, eventMs), eventMs, receivedMs),
+      },
+      matcher: (streams) => {
+        const matcher = createTopicMatcher(streams)
+        return (topic) => matcher.match(topic)
+      },
+    })
+    books.usePolicy(policy)
+    const previous = this.#pipeline.active?.policy.hash ?? ''
+    this.#pipeline.swap(snapshot)
+    this.#activeSinceMs = clock.now()
+    if (books.ledger.healthy) books.ledger.append({ type: 'rules.activated', body: { hash: policy.hash, policy: policy.id, previous } })
+    log.info('rules are active', { rules: policy.hash.slice(0, 16), policy: policy.id })
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- leaving
+
+  /** [G4] asked again at the moment of the write: what consent no longer covers does not leave. */
+  #mayLeave(record: OutboxRecord): boolean {
+    if (record.payloadIfWithdrawn === undefined) return true
+    const output = this.#pipeline.active?.policy.outputs.find((one) => one.id === record.output)
+    const operator = record.subjects[0]
+    if (output === undefined || operator === undefined) return false
+    clear(this.#person)
+    if (!this.#parts.books.ledger.healthy || !this.#parts.books.states.fill(operator, this.#parts.clock.now(), this.#person)) return false
+    this.#person.known = true
+    const basis = this.#outputEntry(record)?.basisFor(record.country, undefined)
+    const state = gate(output, basis, this.#person)
+    // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
+    return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' ? state !== Gate.closed : state === Gate.yes
+  }
+
+  #outputEntry(record: OutboxRecord): OutputEntry | undefined {
+    const stream = this.#pipeline.active?.streams.find((one) => one.stream.id === record.stream)
+    return stream?.outputs.find((one) => one.output.id === record.output)
+  }
+
+  // --------------------------------------------------------------------------------------------------------------- control
+
+  async changeConsent(change: ConsentChange): Promise<ConsentReceipt> {
+    const { books, metrics } = this.#parts
+    // The ledger is fsynced and the table in force when this returns; from here on the gate is closed.
+    const changed = books.states.change(change)
+    metrics.count('consent_changes_total')
+    if (change.state === 'granted' || change.state === 'local_only' || change.state === 'requested') return receiptOf(books.ledger, change, changed)
+    const selector: PurgeSelector = { subject: change.operator, purpose: change.purpose }
+    const { purged, swapped } = this.#outbox.purge(selector, 'withdrawal')
+    const dropped = this.#egress?.purge((record) => covered(selector, record) && record.payloadIfWithdrawn !== undefined) ?? 0
+    await turns(2)
+    return receiptOf(books.ledger, change, changed, { purged: purged + dropped, swapped, onTheWire: 0 })
+  }
+
+  async giveNotice(operator: OperatorId, policy: string | undefined, language: string | undefined, by: string): ReturnType<Control['giveNotice']> {
+    const id = policy ?? this.#pipeline.active?.policy.id
+    if (id === undefined) throw new GatewayError('UNKNOWN-POLICY', 'No rules are active, so there is no notice to give.', 'Mend the rules file first.')
+    return { operator, policy: id, seq: this.#parts.books.states.giveNotice(operator, id, language, by) }
+  }
+
+  consent(operator: OperatorId): ReturnType<Control['consent']> {
+    const who = this.#parts.books.identities.who(operator)
+    return who === undefined ? undefined : { operator, country: who.country, ...this.#parts.books.states.show(operator) }
+  }
+
+  async validateRules(yaml: string): Promise<readonly Finding[]> {
+    return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, text: yaml })).findings
+  }
+
+  machines(page: { readonly after: string | undefined; readonly limit: number }): ReturnType<Control['machines']> {
+    const ids = this.#registries.machineIds().sort()
+    const rest = page.after === undefined ? ids : ids.filter((id) => id > (page.after as string))
+    return { machines: rest.slice(0, page.limit).flatMap((id) => this.#registries.machine(id) ?? []), total: ids.length }
+  }
+
+  async addMachine(entry: NewMachine): ReturnType<Control['addMachine']> {
+    addMachine(this.#config.machines, entry)
+    await this.reload()
+    const machine = this.#registries.machine(entry.id)
+    if (machine === undefined) throw new GatewayError('MACHINES-FILE', 'The entry was written, but the file was not accepted.', `Run parapet check to see what is wrong with ${this.#config.machines}.`)
+    return machine
+  }
+
+  sessions(): ReturnType<Control['sessions']> {
+    return this.#registries.machineIds().flatMap((id) => {
+      const current = this.#parts.books.sessions.current(id as MachineId)
+      return current === undefined ? [] : [{ machine: id as MachineId, ...current }]
+    })
+  }
+
+  outputs(): ReturnType<Control['outputs']> {
+    return (this.#pipeline.active?.policy.outputs ?? []).map((output) => {
+      const counters = this.#parts.metrics.output(output.id)
+      return {
+        id: output.id, recipient: output.recipient.id, purpose: output.purpose.id, topic: output.to.topic, qos: output.to.qos, via: output.to.via,
+        stopped: false, forwarded: counters.forwarded.value, withheld: counters.reasons(),
+      }
+    })
+  }
+
+  why(machine: MachineId, output: OutputId): Why | undefined {
+    const active = this.#pipeline.active
+    const entry = this.#registries.machine(machine)
+    const found = active?.policy.outputs.find((one) => one.id === output)
+    if (entry === undefined || found === undefined || active === undefined) return undefined
+    const basis = active.streams.flatMap((stream) => stream.outputs).find((one) => one.output === found)?.basisFor(entry.country, undefined)
+    const messages = this.#recollection.of(machine, output).map((one) => ({ atMs: one.atMs, stream: one.stream, result: one.code === 0 ? ('forwarded' as const) : verdictName(one.code) }))
+    clear(this.#person)
+    this.#parts.books.sessions.decide(entry, this.#parts.clock.now(), this.#parts.clock.now(), this.#person)
+    const bit = 1 << found.purpose.index
+    const has = (bits: number): boolean => (bits & bit) !== 0
+    return {
+      machine, output, connected: false, country: entry.country, basis: basis?.basis, messages,
+      person: { known: this.#person.known, yes: has(this.#person.yes), no: has(this.#person.no), notice: has(this.#person.notice), collection: entry.operatorCollection === 'on' },
+      next: nextStep(messages.at(-1)?.result, basis === undefined),
+    }
+  }
+
+  rules(): RulesState {
+    const policy = this.#pipeline.active?.policy
+    return {
+      active: policy === undefined ? undefined : {
+        hash: policy.hash, policy: policy.id, effective: policy.effective, activeSinceMs: this.#activeSinceMs,
+        streams: policy.streams.map((one) => one.id), outputs: policy.outputs.map((one) => one.id), purposes: policy.purposes.map((one) => one.id),
+      },
+      refused: this.#refused,
+      staged: undefined,
+    }
+  }
+
+  health(): Health {
+    const reasons: Reason[] = []
+    const add = (code: string, severity: Reason['severity'], text: string, mend: string): void => void reasons.push({ code, severity, text, mend })
+    if (this.#pipeline.active === undefined) add('NO-RULES', 'error', 'No rules were ever accepted: nothing is forwarded.', 'Run parapet check on the rules file and mend what it says.')
+    if (this.#refused !== undefined) add('RULES-REFUSED', 'warning', 'The rules file was refused; the last accepted set stays active.', 'Run parapet check on the rules file and mend what it says.')
+    if (!this.#parts.books.ledger.healthy) add('LEDGER-DAMAGED', 'error', 'The ledger cannot be trusted: everybody counts as unknown and nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
+    if (!this.#outbox.healthy) add('OUTBOX-UNHEALTHY', 'error', 'The outbox cannot be written: QoS 1 and 2 stay unacknowledged.', 'Look at free space and health of the disk that holds the data folder.')
+    else if (this.#outbox.bytes > this.#config.limits.outboxBytes * 0.9) add('OUTBOX-FULL', 'warning', 'The outbox is almost full.', 'See why its destinations do not take messages, or raise limits.outbox_bytes.')
+    if (this.#closing) add('CLOSING', 'error', 'The gateway is stopping.', 'Wait for the new one.')
+    return { live: true, ready: reasons.every((reason) => reason.severity !== 'error'), reasons }
+  }
+
+  status(): ReturnType<Control['status']> {
+    const { books } = this.#parts
+    const policy = this.#pipeline.active?.policy
+    return {
+      name: this.#config.name, version: this.#parts.version, startedAtMs: this.#startedAtMs, trial: this.#config.trial,
+      listeners: [
+        { name: 'terminals', ...this.addresses.terminals, tls: this.#config.listen.terminals.tls !== undefined, connections: this.#ingress?.connections ?? 0 },
+        { name: 'recipients', ...this.addresses.recipients, tls: this.#config.listen.recipients.tls !== undefined, connections: this.#egress?.connections ?? 0 },
+        { name: 'admin', ...this.addresses.admin, tls: this.#config.listen.admin.tls !== undefined, connections: 0 },
+      ],
+      bridges: [],
+      machines: this.#registries.machines.size, operators: books.states.operators, sessions: books.sessions.size,
+      outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: undefined },
+      ledger: { seq: books.ledger.head.seq, healthy: books.ledger.healthy },
+      rules: policy === undefined ? undefined : { hash: policy.hash, policy: policy.id, activeSinceMs: this.#activeSinceMs },
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------------- counting
+
+  #count(name: BrokerCount, by = 1): void {
+    const { metrics } = this.#parts
+    if (name.startsWith('kill.')) metrics.count('kills_total', by, name.slice(5))
+    else if (name === 'connection') metrics.count('connections_total', by)
+    else if (name === 'will') metrics.count('wills_discarded_total', by)
+    else metrics.count('broker_events_total' as FamilyName, by, name)
+  }
+
+  #gauges(): void {
+    const { metrics, books } = this.#parts
+    metrics.gauge('connections', this.#ingress?.connections ?? 0, 'terminals')
+    metrics.gauge('connections', this.#egress?.connections ?? 0, 'recipients')
+    metrics.gauge('sessions', books.sessions.size)
+    metrics.gauge('outbox_records', this.#outbox.depth)
+    metrics.gauge('outbox_bytes', this.#outbox.bytes)
+    metrics.gauge('ready', this.health().ready ? 1 : 0)
+  }
+
+  #audit(event: AuditEvent): void {
+    // Changes of consent are ledger events of their own; the rest of what people do through the API is recorded here.
+    const { books } = this.#parts
+    if (!books.ledger.healthy || event.action.startsWith('consent.') && event.outcome === 'done' && event.action !== 'consent.shown') return
+    const { operator, atMs, action, outcome, code, actor, role, machine, purpose, detail } = event
+    books.ledger.append({ type: `disclosure.${action.replaceAll('.', '_')}`, ...(operator === undefined || !books.identities.knows(operator) ? {} : { subject: { type: 'operator', id: operator } }), body: { atMs, outcome, code, actor, role, machine, purpose, detail } })
+  }
+}
+
+function endpoint(listen: ListenConfig): { host: string; port: number; tls?: TlsMaterial } {
+  const tls = pemOf(listen)
+  return tls === undefined ? { host: listen.host, port: listen.port } : { host: listen.host, port: listen.port, tls }
+}
+
+function pemOf(listen: ListenConfig): { cert: string; key: string; ca?: string } | undefined {
+  return listen.tls
+}
+
+/** Whether a purge concerns a record; the outbox has its own copy of this question beside its index. */
+function covered(selector: PurgeSelector, record: OutboxRecord): boolean {
+  return (selector.subject === undefined || record.subjects.includes(selector.subject))
+    && (selector.purpose === undefined || record.purpose === selector.purpose)
+    && (selector.machine === undefined || record.machine === selector.machine)
+    && (selector.output === undefined || record.output === selector.output)
+}
+
+/** Lets event-loop turns pass: what was handed to a socket before has been written by then. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
+}
+
+function nextStep(last: string | undefined, isUnlisted: boolean): string {
+  if (isUnlisted) return 'The purpose of this output is not listed for the machine\'s country: add it to legal_basis, or accept that it is closed there.'
+  switch (last) {
+    case undefined: return 'No message of this machine has reached this output\'s streams since the gateway started: look at the terminal\'s connection and topic.'
+    case 'forwarded': return 'Messages are forwarded: look at the recipient\'s subscription.'
+    case 'no_subscriber': return 'Messages are minimised, but the recipient has no subscription here: subscribe with its user name to the output\'s topics.'
+    case 'closed': case 'forbidden': return 'The legal basis is not met for this message: see parapet explain for what each consent state gives.'
+    case 'when_false': return 'The output\'s `when` is false for these messages: see parapet explain --message.'
+    default: return `The last message was not forwarded (${last}): see parapet explain --message with a message of this kind.`
+  }
+}
+
+const NO_SUBSCRIBER = Verdict.no_subscriber.code
