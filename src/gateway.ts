@@ -11,10 +11,10 @@ import { addMachine } from './admin/registry.ts'
 import { openTokens } from './admin/tokens.ts'
 import { acceptRules, type Acceptance } from './acceptance.ts'
 import { AcceptedSet } from './accepted.ts'
-import { createCredentials } from './broker/identify.ts'
+import { createCredentials, hashCredential } from './broker/identify.ts'
 import { createEgress, type Egress } from './broker/egress.ts'
 import { createIngress, type Ingress } from './broker/ingress.ts'
-import { openListener, type Listener, type TlsMaterial } from './broker/listener.ts'
+import { listen, type Listener, type TlsMaterial } from './broker/listener.ts'
 import type { BrokerCount } from './broker/counts.ts'
 import { createTopicMatcher } from './broker/topics.ts'
 import { Registries } from './registries.ts'
@@ -30,7 +30,7 @@ import type { MachineId, OperatorId, OutputId } from './domain/ids.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeSelector } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
-import { createMetrics, type FamilyName, type Metrics } from './metrics.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
 import { createCells } from './minimise/cells.ts'
 import { loadSchemas } from './minimise/descriptor.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
@@ -129,6 +129,7 @@ class Running implements Gateway, Control {
   #ingress: Ingress | undefined
   #egress: Egress | undefined
   #admin: Admin | undefined
+  #adminAddress: Address = { host: '', port: 0 }
   #listeners: Listener[] = []
   #activeSinceMs = 0
   #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
@@ -183,7 +184,7 @@ class Running implements Gateway, Control {
 
   get addresses(): Gateway['addresses'] {
     const [terminals, recipients] = this.#listeners.map((listener): Address => ({ host: listener.host, port: listener.port }))
-    return { terminals: terminals as Address, recipients: recipients as Address, admin: { host: this.#admin?.host ?? '', port: this.#admin?.port ?? 0 } }
+    return { terminals: terminals as Address, recipients: recipients as Address, admin: this.#adminAddress }
   }
 
   // ----------------------------------------------------------------------------------------------------------- start, stop
@@ -217,17 +218,19 @@ class Running implements Gateway, Control {
       limits: { packetBytes: this.#config.limits.packetBytes, connectTimeMs: this.#config.limits.connectTimeMs, packetTimeMs: this.#config.limits.packetTimeMs, unanswered: this.#config.limits.unanswered, messagesPerSecond: this.#config.limits.messagesPerSecond },
     })
     const ingress = this.#ingress
-    const { listen } = this.#config
-    this.#listeners.push(await openListener({ name: 'terminals', ...endpoint(listen.terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count, log }))
-    this.#listeners.push(await openListener({ name: 'recipients', ...endpoint(listen.recipients), accept: (socket, via) => egress.accept(socket, via), count, log }))
+    const { terminals, recipients, admin } = this.#config.listen
+    this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count, log }))
+    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => egress.accept(socket, via), count, log }))
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
-      host: listen.admin.host, port: listen.admin.port, tls: pemOf(listen.admin), audit: (event) => this.#audit(event),
+      host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
     })
+    this.#adminAddress = await this.#admin.listen()
     metrics.onScrape(() => this.#gauges())
     this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
     this.#sweepTimer.unref()
-    this.#stopWatching = watchFiles(this.#config.watched, () => void this.reload())
+    const watch = watchFiles(this.#config.watched, () => void this.reload())
+    this.#stopWatching = () => watch.close()
   }
 
   /** One reload at a time; a second request while one runs reads the files again after it. */
@@ -379,8 +382,8 @@ class Running implements Gateway, Control {
     return { machines: rest.slice(0, page.limit).flatMap((id) => this.#registries.machine(id) ?? []), total: ids.length }
   }
 
-  async addMachine(entry: NewMachine): ReturnType<Control['addMachine']> {
-    addMachine(this.#config.machines, entry)
+  async addMachine(entry: NewMachine, password: string | undefined): ReturnType<Control['addMachine']> {
+    addMachine(this.#config.machines, { ...entry, credential: password === undefined ? undefined : await hashCredential(password) })
     await this.reload()
     const machine = this.#registries.machine(entry.id)
     if (machine === undefined) throw new GatewayError('MACHINES-FILE', 'The entry was written, but the file was not accepted.', `Run parapet check to see what is wrong with ${this.#config.machines}.`)
@@ -471,7 +474,7 @@ class Running implements Gateway, Control {
     if (name.startsWith('kill.')) metrics.count('kills_total', by, name.slice(5))
     else if (name === 'connection') metrics.count('connections_total', by)
     else if (name === 'will') metrics.count('wills_discarded_total', by)
-    else metrics.count('broker_events_total' as FamilyName, by, name)
+    else metrics.count('broker_events_total', by, name)
   }
 
   #gauges(): void {
@@ -493,13 +496,8 @@ class Running implements Gateway, Control {
   }
 }
 
-function endpoint(listen: ListenConfig): { host: string; port: number; tls?: TlsMaterial } {
-  const tls = pemOf(listen)
-  return tls === undefined ? { host: listen.host, port: listen.port } : { host: listen.host, port: listen.port, tls }
-}
-
-function pemOf(listen: ListenConfig): { cert: string; key: string; ca?: string } | undefined {
-  return listen.tls
+function endpoint({ host, port, tls }: ListenConfig): { host: string; port: number; tls?: TlsMaterial } {
+  return tls === undefined ? { host, port } : { host, port, tls }
 }
 
 /** Whether a purge concerns a record; the outbox has its own copy of this question beside its index. */

@@ -32,7 +32,10 @@ type Kind = (typeof FIELDS)[keyof typeof FIELDS]
 interface KindTypes { word: string; number: number; flag: boolean; file: string; tag: string; error: unknown }
 export type LogFields = { readonly [Name in keyof typeof FIELDS]?: KindTypes[(typeof FIELDS)[Name]] | undefined }
 
-/** Only a constant of the source is accepted as text. A text with a value in it has a type with room for any string, whose record requires no key, and does not compile. */
+/**
+ * Only a constant of the source is accepted as text: a text with a value in it has a type with room for any string,
+ * whose record requires no key, and does not compile.
+ */
 type Constant<Text extends string> = Partial<Record<Text, unknown>> extends Record<Text, unknown> ? never : Text
 type Write = <const Text extends string>(text: Constant<Text>, fields?: LogFields) => void
 
@@ -142,7 +145,10 @@ function systemText(error: Error): string {
   return `${word(code)} on ${word(syscall)}${path === undefined ? '' : ` of ${basename(path)}`}`
 }
 
-/** `function (file:line:col)` of the innermost frames. The message stands before them, may look like them, and stays behind; if it is not where it should be, so do they. */
+/**
+ * `function (file:line:col)` of the innermost frames. The message stands before them, may look like them, and stays behind;
+ * if it is not where it should be, so do they.
+ */
 function framesOf(error: Error): string[] {
   const stack = error.stack ?? ''
   const start = stack.indexOf(error.message)

@@ -29,6 +29,8 @@ export interface PipelineParts {
   readonly metrics: Metrics
   /** The ledger can be read and written: otherwise everything is decided as "nobody known" (G3). */
   readonly ledgerHealthy: () => boolean
+  /** The decision of each message, for tools that explain it; the object is reused. */
+  readonly onDecision?: (stream: StreamEntry, decision: Readonly<Decision>) => void
   readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
 }
 
@@ -102,6 +104,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (fault < 0) return refuse(publish, entry, fault)
     }
     decide(now, entry, machine, at, publish.receivedAtMs)
+    parts.onDecision?.(entry, decision)
 
     // Minimise for every output into the scratch buffer, one result behind the other.
     context.eventMs = facts.eventMs

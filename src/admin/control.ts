@@ -16,7 +16,10 @@ export interface Control {
   /** Checks a rules file as `parapet check` would, with the gateway's own schemas and zones. Changes nothing. */
   validateRules(yaml: string): Promise<readonly Finding[]>
 
-  /** Resolves once the change is durable and in force, and for a withdrawal once nothing covered can leave any more (G4). Errors: UNKNOWN-OPERATOR, UNKNOWN-PURPOSE, LEDGER-DAMAGED. */
+  /**
+   * Resolves once the change is durable and in force, and for a withdrawal once nothing covered can leave any more (G4).
+   * Errors: UNKNOWN-OPERATOR, UNKNOWN-PURPOSE, LEDGER-DAMAGED.
+   */
   changeConsent(change: ConsentChange): Promise<ConsentReceipt>
   /** Records that the person was shown the notice of a policy; undefined = the policy in force. Errors: UNKNOWN-OPERATOR, UNKNOWN-POLICY. */
   giveNotice(operator: OperatorId, policy: string | undefined, language: string | undefined, by: string): Promise<NoticeReceipt>
@@ -25,8 +28,11 @@ export interface Control {
 
   /** Machines in the order of their ids, after a given one. */
   machines(page: { readonly after: string | undefined; readonly limit: number }): { readonly machines: readonly Machine[]; readonly total: number }
-  /** Adds to the registry file and takes it into use. Errors: MACHINE-EXISTS, MACHINES-FILE. */
-  addMachine(entry: NewMachine): Promise<Machine>
+  /**
+   * Adds to the registry file and takes it into use. Of the password only its scrypt record is kept; undefined = none.
+   * Errors: MACHINE-EXISTS, MACHINE-NAME, MACHINES-FILE.
+   */
+  addMachine(entry: NewMachine, password: string | undefined): Promise<Machine>
   /** Who is signed on now. */
   sessions(): readonly SessionView[]
   outputs(): readonly OutputView[]
@@ -105,8 +111,6 @@ export interface NewMachine {
   readonly labels: Readonly<Record<string, string>>
   readonly holder: string | undefined
   readonly operatorCollection: 'on' | 'off' | 'unknown'
-  /** `scrypt$N$r$p$salt$hash`; the clear password was shown to the caller and is not kept. */
-  readonly credential: string | undefined
 }
 
 export interface SessionView {

@@ -83,7 +83,10 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
       metrics.count('admin_denied_total')
       throw new Problem(429, 'LOCKED-OUT', 'Too many wrong tokens came from this address.', `Try again in ${seconds} s.`, { 'retry-after': String(seconds) })
     }
-    if (presented === undefined) throw new Problem(401, 'TOKEN-MISSING', 'This needs a token.', 'Send "Authorization: Bearer TOKEN"; the first one is in data/admin.token.', { 'www-authenticate': 'Bearer' })
+    if (presented === undefined) {
+      const mend = 'Send "Authorization: Bearer TOKEN"; the first one is in data/admin.token.'
+      throw new Problem(401, 'TOKEN-MISSING', 'This needs a token.', mend, { 'www-authenticate': 'Bearer' })
+    }
     if (actor === undefined) {
       metrics.count('admin_denied_total')
       log.warn('admin token refused', { address })
@@ -91,7 +94,8 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
         log.warn('address locked out of the admin API', { address })
         options.audit({ atMs: clock.now(), action: 'access.locked_out', outcome: 'done', actor: undefined, role: undefined })
       }
-      throw new Problem(401, 'TOKEN-WRONG', 'This token is not known.', 'Make a new one with an admin token, or look into data/admin.token.', { 'www-authenticate': 'Bearer error="invalid_token"' })
+      const mend = 'Make a new one with an admin token, or look into data/admin.token.'
+      throw new Problem(401, 'TOKEN-WRONG', 'This token is not known.', mend, { 'www-authenticate': 'Bearer error="invalid_token"' })
     }
     lockout.passed(address, actor)
     actors.set(request, actor)
@@ -142,7 +146,8 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
             })
             return await reply.code(route.answer.status).send(answer)
           } catch (error) {
-            if (route.method !== 'GET') options.audit({ ...event, action: `refused.${route.id}`, outcome: 'refused', code: error instanceof GatewayError ? error.code : 'INTERNAL' })
+            const code = error instanceof GatewayError ? error.code : 'INTERNAL'
+            if (route.method !== 'GET') options.audit({ ...event, action: `refused.${route.id}`, outcome: 'refused', code })
             throw error instanceof GatewayError ? error : internal(error, log)
           }
         },
@@ -169,11 +174,21 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
 /** Health for probes, numbers for a scraper on this machine, and the document: nothing in them is about a person. */
 function addOpenRoutes(server: FastifyInstance, { control, metrics }: AdminOptions, admit: (request: FastifyRequest) => void): void {
   const open = { querystring: NO_QUERY, tags: ['operation'] }
-  server.get('/healthz', { schema: { ...open, operationId: 'getHealth', summary: '200 while the process does its work, else 503', response: { 200: described('Alive', HEALTH), 503: described('A restart would help', HEALTH) } } }, (_request, reply) => {
+  server.get('/healthz', {
+    schema: {
+      ...open, operationId: 'getHealth', summary: '200 while the process does its work, else 503',
+      response: { 200: described('Alive', HEALTH), 503: described('A restart would help', HEALTH) },
+    },
+  }, (_request, reply) => {
     const { live } = control.health()
     return reply.code(live ? 200 : 503).send({ live })
   })
-  server.get('/readyz', { schema: { ...open, operationId: 'getReadiness', summary: '200 when ready, else 503, with reasons and what to do', response: { 200: described('Ready', READINESS), 503: described('Not ready', READINESS) } } }, (_request, reply) => {
+  server.get('/readyz', {
+    schema: {
+      ...open, operationId: 'getReadiness', summary: '200 when ready, else 503, with reasons and what to do',
+      response: { 200: described('Ready', READINESS), 503: described('Not ready', READINESS) },
+    },
+  }, (_request, reply) => {
     const health = control.health()
     return reply.code(health.ready ? 200 : 503).send(readinessAnswer(health))
   })
@@ -189,7 +204,7 @@ function addOpenRoutes(server: FastifyInstance, { control, metrics }: AdminOptio
     },
   }, async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()))
   server.get('/openapi.json', {
-    schema: { ...open, operationId: 'getDocument', summary: 'This document', response: { 200: { description: 'OpenAPI 3.1', content: { 'application/json': { schema: { type: 'object', additionalProperties: true } } } } } },
+    schema: { ...open, operationId: 'getDocument', summary: 'This document', response: { 200: described('OpenAPI 3.1', { type: 'object', additionalProperties: true }) } },
   }, (_request, reply) => reply.send(server.swagger()))
 }
 

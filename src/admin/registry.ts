@@ -2,27 +2,41 @@
  * Adds a machine to the registry file as text: comments, order and style of what is there stay as people wrote them.
  * The gateway sees the change as it sees an edit by hand.
  */
+import { randomBytes } from 'node:crypto'
 import { chmodSync, closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
 import { GatewayError } from '../domain/errors.ts'
 import { isTopicLevel } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { NewMachine } from './control.ts'
 
+/** What stands in the file. */
+export interface RegistryEntry extends NewMachine {
+  /** `scrypt$N$r$p$salt$hash`, never the password. */
+  readonly credential: string | undefined
+}
+
+/** A password for a terminal: 186 random bits as 32 characters that need no quoting anywhere. */
+export function makePassword(): string {
+  // A dash at the start would read as an option on a command line.
+  return `p${randomBytes(24).toString('base64url').slice(1)}`
+}
+
 /**
  * Appends an entry to the machines of a YAML file: below its key `machines`, or at the top level when it has no such key.
  * Durable when it returns.
  * @throws GatewayError MACHINE-EXISTS, MACHINE-NAME, MACHINES-FILE (missing, a folder, not YAML, or of a form that cannot be added to)
  */
-export function addMachine(file: string, entry: NewMachine): void {
+export function addMachine(file: string, entry: RegistryEntry): void {
   if (!isTopicLevel(entry.id) || !isTopicLevel(entry.fleet)) {
-    throw new GatewayError('MACHINE-NAME', 'The id or fleet of a machine cannot stand in a topic.', 'Leave out "/", "+", "#" and a "$" at the start; 256 characters at most.')
+    const mend = 'Leave out "/", "+", "#" and a "$" at the start; 256 characters at most.'
+    throw new GatewayError('MACHINE-NAME', 'The id or fleet of a machine cannot stand in a topic.', mend)
   }
   if (!/\.ya?ml$/.test(file)) throw new GatewayError('MACHINES-FILE', `${file} is not a YAML file.`, 'A CSV file or a folder is edited by whatever made it.')
   replace(file, withMachine(read(file), entry, file))
 }
 
 /** The text with the entry in it; for `addMachine`, which see. */
-export function withMachine(text: string, entry: NewMachine, file: string): string {
+export function withMachine(text: string, entry: RegistryEntry, file: string): string {
   const end = text.includes('\r\n') ? '\r\n' : '\n'
   const lines = text.split(/\r?\n/)
   const key = lines.findIndex((line) => /^(?:machines|"machines"|'machines')\s*:/.test(line))
@@ -72,7 +86,7 @@ function keyAt(line: string, indent: number): string | undefined {
 }
 
 /** One entry on one line, in the order in which the shipped file has its keys. */
-function written(entry: NewMachine): string {
+function written(entry: RegistryEntry): string {
   const labels = Object.entries(entry.labels).map(([name, value]) => `${scalar(name)}: ${scalar(value)}`)
   const pairs = [
     ['fleet', scalar(entry.fleet)], ['model', scalar(entry.model)], ['labels', labels.length === 0 ? undefined : `{ ${labels.join(', ')} }`],

@@ -9,7 +9,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { VerdictName } from '../domain/verdict.ts'
 import type { AuditEvent, ConsentView, Control, Health, OutputView, RulesState, Status, Why } from './control.ts'
-import { makeCredential } from './credential.ts'
+import { makePassword } from './registry.ts'
 import { may, ROLES } from './tokens.ts'
 import type { Actor, Role, Scope, Tokens } from './tokens.ts'
 
@@ -47,9 +47,9 @@ export interface Route {
 /** Status of an error that a handler throws, by its code; any other GatewayError is 422. */
 export const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404,
-  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409,
+  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'STALE-GRANT': 409,
   'SCOPE-MISSING': 403,
-  'LEDGER-DAMAGED': 503, 'NO-RULES': 503, 'CLOSING': 503,
+  'LEDGER-DAMAGED': 503, 'READ-ONLY': 503, 'OUTBOX-UNHEALTHY': 503, 'OUTBOX-CLOSED': 503, 'NO-RULES': 503, 'CLOSING': 503,
 }
 
 export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] {
@@ -113,8 +113,8 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
     route<{ params: unknown; query: { readonly after?: string; readonly limit?: string }; body: unknown }>({
       method: 'GET', path: '/v1/machines', id: 'listMachines', tag: 'machines', scope: 'machines:read',
       summary: 'The machine registry, in the order of ids',
-      query: closed({ after: { ...MACHINE_ID, description: 'Start after this id' }, limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' } }),
-      answer: { status: 200, text: 'Machines', schema: object({ machines: list(MACHINE), total: integer(), next: text('Give this as `after` for the next page; absent on the last') }, ['next']) }, errors: [],
+      query: PAGE,
+      answer: { status: 200, text: 'Machines', schema: MACHINES }, errors: [],
       handle: ({ query }) => {
         const limit = Number(query.limit ?? '100')
         const { machines, total } = control.machines({ after: query.after, limit })
@@ -126,15 +126,19 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       method: 'POST', path: '/v1/machines', id: 'addMachine', tag: 'machines', scope: 'machines:write',
       summary: 'Admit a machine; its password is in this answer and nowhere else',
       body: MACHINE_BODY,
-      answer: { status: 201, text: 'The machine and its password', schema: object({ machine: MACHINE, password: text('Shown once; absent when none was asked for') }, ['password']) }, errors: [409, 413, 415, 422],
+      answer: {
+        status: 201, text: 'The machine and its password',
+        schema: object({ machine: MACHINE, password: text('Shown once; absent when none was asked for') }, ['password']),
+      },
+      errors: [409, 413, 415, 422],
       handle: async ({ body, audit }) => {
-        const credential = body.credential ? await makeCredential() : undefined
+        const password = body.credential ? makePassword() : undefined
         const machine = await control.addMachine({
           id: body.id, fleet: body.fleet, model: body.model, country: body.country, labels: body.labels, holder: body.holder,
-          operatorCollection: body.operator_collection, credential: credential?.record,
-        })
+          operatorCollection: body.operator_collection,
+        }, password)
         audit('machine.added', { machine: machine.id })
-        return { machine: machineAnswer(machine), ...(credential === undefined ? {} : { password: credential.password }) }
+        return { machine: machineAnswer(machine), ...some('password', password) }
       },
     }),
     route({
@@ -174,7 +178,7 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
     route<{ params: unknown; query: unknown; body: { readonly name: string; readonly role: Role } }>({
       method: 'POST', path: '/v1/tokens', id: 'createToken', tag: 'access', scope: 'tokens:write',
       summary: 'Make a token; it is in this answer and nowhere else',
-      body: { ...closed({ name: { ...NAMED, maxLength: 64, description: 'What it is for, not who uses it' }, role: { type: 'string', enum: Object.keys(ROLES) } }), required: ['name', 'role'] },
+      body: TOKEN_BODY,
       answer: { status: 201, text: 'The token', schema: object({ name: text(), role: text(), token: text('Shown once') }) }, errors: [409, 413, 415, 422],
       handle: ({ body, audit }) => {
         const token = tokens.create(body.name, body.role)
@@ -206,7 +210,9 @@ function consentChange(operator: OperatorId, body: ConsentBody, actor: Actor): C
     throw new GatewayError('EVIDENCE-MISSING', 'A grant needs evidence that the person gave it.', 'Say where it is, for example "signed form 2026-114".')
   }
   const expiresAtMs = body.expires === undefined ? undefined : Date.parse(body.expires)
-  if (expiresAtMs !== undefined && !(expiresAtMs > Date.now())) throw new GatewayError('EXPIRY-PAST', 'The expiry is not a time in the future.', 'Give an RFC 3339 time, or leave it out.')
+  if (expiresAtMs !== undefined && !(expiresAtMs > Date.now())) {
+    throw new GatewayError('EXPIRY-PAST', 'The expiry is not a time in the future.', 'Give an RFC 3339 time, or leave it out.')
+  }
   return {
     operator, purpose: body.purpose, state: body.state, source: actor.role === 'admin' ? 'admin' : body.source, by: actor.name,
     evidence: body.evidence, language: body.language, expiresAtMs, machine: undefined,
@@ -290,12 +296,24 @@ const MACHINE_BODY: Schema = {
     fleet: MACHINE_ID,
     model: { type: 'string', minLength: 1, maxLength: 128, default: 'unknown' },
     country: COUNTRY,
-    labels: { type: 'object', maxProperties: 32, propertyNames: { pattern: '^[A-Za-z0-9_.-]{1,64}$' }, additionalProperties: { type: 'string', maxLength: 256 }, default: {} },
+    labels: {
+      type: 'object', maxProperties: 32, propertyNames: { pattern: '^[A-Za-z0-9_.-]{1,64}$' }, additionalProperties: { type: 'string', maxLength: 256 }, default: {},
+    },
     holder: NAMED,
     operator_collection: { type: 'string', enum: ['on', 'off', 'unknown'], default: 'unknown', description: 'The device setting; unknown counts as off' },
     credential: { type: 'boolean', default: true, description: 'Make a password' },
   }),
   required: ['id', 'fleet'],
+}
+
+const PAGE: Schema = closed({
+  after: { ...MACHINE_ID, description: 'Start after this id' },
+  limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' },
+})
+
+const TOKEN_BODY: Schema = {
+  ...closed({ name: { ...NAMED, maxLength: 64, description: 'What it is for, not who uses it' }, role: { type: 'string', enum: Object.keys(ROLES) } }),
+  required: ['name', 'role'],
 }
 
 const REASON = object({ code: text(), severity: text(), text: text(), mend: text('What to do') }, ['mend'])
@@ -324,9 +342,15 @@ const RULES = object({
 
 const CONSENT = object({
   operator: text(), country: text(),
-  purposes: list(object({ purpose: text(), state: text(), since: time(), expires: time(), policy: text(), source: text(), seq: integer() }, ['expires', 'policy', 'source'])),
+  purposes: list(object(
+    { purpose: text(), state: text(), since: time(), expires: time(), policy: text(), source: text(), seq: integer() },
+    ['expires', 'policy', 'source'],
+  )),
   notice: object({ policy: text(), at: time() }),
-  history: list(object({ seq: integer(), id: text(), type: text(), day: text(), body: { type: 'object', additionalProperties: true, description: 'Absent when its key has been destroyed' } }, ['body'])),
+  history: list(object({
+    seq: integer(), id: text(), type: text(), day: text(),
+    body: { type: 'object', additionalProperties: true, description: 'Absent when its key has been destroyed' },
+  }, ['body'])),
 }, ['country', 'notice'])
 
 const RECEIPT = object({
@@ -338,6 +362,10 @@ const MACHINE = object({
   id: text(), fleet: text(), model: text(), country: text(), labels: { type: 'object', additionalProperties: { type: 'string' } }, holder: text(),
   operator_collection: text(), password: { type: 'boolean', description: 'Whether it has one' }, certificate: text(),
 }, ['country', 'holder', 'certificate'])
+
+const MACHINES = object({
+  machines: list(MACHINE), total: integer(), next: text('Give this as `after` for the next page; absent on the last'),
+}, ['next'])
 
 const OUTPUT = object({
   id: text(), recipient: text(), purpose: text(), topic: text(), qos: integer(), via: list(text()), stopped: flag(),
@@ -373,7 +401,10 @@ function statusAnswer(status: Status, health: Health): Schema {
   return {
     name: status.name, version: status.version, started: iso(status.startedAtMs), trial: status.trial, ...readinessAnswer(health),
     listeners: status.listeners, bridges: status.bridges, machines: status.machines, operators: status.operators, sessions: status.sessions,
-    outbox: { records: outbox.records, bytes: outbox.bytes, limit_bytes: outbox.limitBytes, ...some('oldest', outbox.oldestAtMs === undefined ? undefined : iso(outbox.oldestAtMs)) },
+    outbox: {
+      records: outbox.records, bytes: outbox.bytes, limit_bytes: outbox.limitBytes,
+      ...some('oldest', outbox.oldestAtMs === undefined ? undefined : iso(outbox.oldestAtMs)),
+    },
     ledger,
     ...some('rules', rules === undefined ? undefined : { hash: rules.hash, policy: rules.policy, active_since: iso(rules.activeSinceMs) }),
   }

@@ -294,7 +294,7 @@ export class Guard<Session> extends Duplex {
    */
   #header(bytes: Buffer, at: number, end: number): number {
     // [MQTT-3.1.0-1] Decided on the first byte, so that HTTP and TLS end here.
-    if (!this.#connected && bytes[at]! >> 4 !== Packet.connect) return this.#fail('protocol')
+    if (!this.#connected && bytes[at] !== 0x10) return this.#fail(bytes[at]! >> 4 === Packet.connect ? 'malformed' : 'protocol')
     let length = 0
     let shift = 0
     for (let position = at + 1; ; position++) {

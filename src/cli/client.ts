@@ -30,7 +30,8 @@ export function gatewayClient(args: Args, io: Io): GatewayClient {
       const type = body === undefined ? {} : { 'content-type': 'application/json' }
       let response: Response
       try {
-        response = await fetch(new URL(path, base), { method, headers: { authorization: `Bearer ${token}`, ...type }, ...payload, redirect: 'error', signal: AbortSignal.timeout(30_000) })
+        const headers = { authorization: `Bearer ${token}`, ...type }
+        response = await fetch(new URL(path, base), { method, headers, ...payload, redirect: 'error', signal: AbortSignal.timeout(30_000) })
       } catch {
         throw new GatewayError('NO-GATEWAY', `No gateway answers at ${base.origin}.`, 'Start it with: npm start. Or name it with --url.')
       }
@@ -45,7 +46,9 @@ function baseOf(text: string): URL {
   if (!URL.canParse(text)) throw new UsageError('--url is not an address such as http://127.0.0.1:8080.')
   const url = new URL(text)
   const local = url.hostname === 'localhost' || url.hostname === '[::1]' || url.hostname.startsWith('127.')
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local)) throw new GatewayError('TOKEN-IN-CLEAR', 'The token would cross a network in clear.', 'Use https, or a tunnel to 127.0.0.1.')
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local)) {
+    throw new GatewayError('TOKEN-IN-CLEAR', 'The token would cross a network in clear.', 'Use https, or a tunnel to 127.0.0.1.')
+  }
   return url
 }
 
@@ -57,7 +60,9 @@ function tokenOf(args: Args, io: Io): string {
   for (const path of tried.map((name) => resolve(io.cwd, name))) {
     if (!existsSync(path)) continue
     // [IEC 62443-4-2 CR 1.5] Who can read the file is whoever it names.
-    if (process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0) throw new GatewayError('TOKEN-MODE', `${path} can be read by others.`, `Run: chmod 600 ${path}`)
+    if (process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0) {
+      throw new GatewayError('TOKEN-MODE', `${path} can be read by others.`, `Run: chmod 600 ${path}`)
+    }
     return readFileSync(path, 'utf8').trim()
   }
   throw new GatewayError('NO-TOKEN', `There is no token in ${[...new Set(tried)].join(' or ')}.`, 'The gateway writes admin.token into its data folder at first start; name it with --token-file.')

@@ -70,6 +70,7 @@ export const COMMANDS: CommandTable = {
   consent: () => import('./consent.ts'),
   keys: () => import('./keys.ts'),
   machines: () => import('./machines.ts'),
+  serve: () => import('./serve.ts'),
   status: () => import('./status.ts'),
 }
 export type CommandTable = Readonly<Record<string, () => Promise<{ readonly command: Command }>>>
@@ -110,7 +111,8 @@ export async function runCommand(argv: readonly string[], io: Io, table: Command
     }
     const { message, name: kind, code, frames } = describeError(error)
     // [G8] The message of an error that is not ours may quote data, so only where it arose is shown.
-    io.stderr.write(message === undefined ? `parapet: ${kind}${code === undefined ? '' : ` ${code}`}\n${(frames ?? []).map((frame) => `    at ${frame}\n`).join('')}` : `parapet: ${message}\n`)
+    io.stderr.write(`parapet: ${message ?? [kind, code].filter((part) => part !== undefined).join(' ')}\n`)
+    for (const frame of frames ?? []) io.stderr.write(`    at ${frame}\n`)
     return 1
   }
 }
@@ -167,7 +169,9 @@ function valueOf(option: Option, inline: string | undefined, next: string | unde
   // A value that begins with two dashes is more likely a forgotten one; `--name=--value` says that it is meant.
   const value = inline ?? (next?.startsWith('--') === true ? undefined : next)
   if (value === undefined) throw wrong(`The option --${option.name} needs a value: --${option.name} ${option.arg}.`)
-  if (option.choices !== undefined && !option.choices.includes(value)) throw wrong(`The option --${option.name} is one of ${option.choices.join(', ')}. ${nearestOf(value, option.choices)}`.trimEnd())
+  if (option.choices !== undefined && !option.choices.includes(value)) {
+    throw wrong(`The option --${option.name} is one of ${option.choices.join(', ')}. ${nearestOf(value, option.choices)}`.trimEnd())
+  }
   return value
 }
 
@@ -204,12 +208,15 @@ async function overview(table: CommandTable): Promise<string> {
 
 /** The help of one command. */
 export function help({ name, summary, usage, actions, options, notes }: Command): string {
-  const rows = [...options.map((option): [string, string] => [`--${option.name}${option.arg === undefined ? '' : ` ${option.arg}`}`, `${option.text}${option.many === true ? '; may be repeated' : ''}${option.required === true ? '; needed' : ''}`]), ['--help', 'this text'] as [string, string]]
+  const rows = options.map((option) => [
+    `--${option.name}${option.arg === undefined ? '' : ` ${option.arg}`}`,
+    `${option.text}${option.many === true ? '; may be repeated' : ''}${option.required === true ? '; needed' : ''}`,
+  ])
   return [
     `parapet ${name}: ${summary}`, '',
     'Usage', ...usage.map((line) => `  parapet ${name} ${line}`.trimEnd()), '',
     ...(actions === undefined ? [] : ['Actions', ...columns(actions.map((action) => [action.name, action.text])), '']),
-    'Options', ...columns(rows), '',
+    'Options', ...columns([...rows, ['--help', 'this text']]), '',
     ...(notes === undefined ? [] : [notes, '']),
   ].join('\n')
 }

@@ -60,7 +60,9 @@ function checkOptions(args: Args): void {
     if (args.has(option) && !mine.includes(option)) throw new UsageError(`--${option} does not go with consent ${args.action}. See: parapet consent --help`)
   }
   if (mine.includes('purpose') && !args.has('purpose')) throw new UsageError(`consent ${args.action} needs --purpose. See: parapet consent --help`)
-  if (args.action === 'grant' && !args.has('evidence')) throw new UsageError('consent grant needs --evidence: where is the proof that the person said yes? See: parapet consent --help')
+  if (args.action === 'grant' && !args.has('evidence')) {
+    throw new UsageError('consent grant needs --evidence: where is the proof that the person said yes? See: parapet consent --help')
+  }
 }
 
 interface Receipt {
@@ -93,7 +95,8 @@ async function change(path: string, gateway: GatewayClient, args: Args, io: Io):
 }
 
 async function notice(path: string, gateway: GatewayClient, args: Args, io: Io): Promise<number> {
-  const answer = await gateway.request<{ operator: string; policy: string; seq: number }>('POST', `${path}/notice`, { policy: args.get('policy'), language: args.get('language') })
+  const body = { policy: args.get('policy'), language: args.get('language') }
+  const answer = await gateway.request<{ operator: string; policy: string; seq: number }>('POST', `${path}/notice`, body)
   if (args.get('format') === 'json') printJson(io, answer)
   else io.stdout.write(`The notice of ${answer.policy} is recorded as given to ${answer.operator} (ledger event ${answer.seq}).\n`)
   return 0
@@ -102,7 +105,7 @@ async function notice(path: string, gateway: GatewayClient, args: Args, io: Io):
 interface Consent {
   readonly operator: string
   readonly country?: string
-  readonly purposes: readonly { readonly purpose: string; readonly state: string; readonly since: string; readonly expires?: string; readonly policy?: string; readonly source?: string }[]
+  readonly purposes: readonly { readonly purpose: string; readonly state: string; readonly since: string; readonly policy?: string; readonly source?: string }[]
   readonly notice?: { readonly policy: string; readonly at: string }
   readonly history: readonly { readonly seq: number; readonly type: string; readonly day: string; readonly body?: Readonly<Record<string, unknown>> }[]
 }
@@ -117,7 +120,9 @@ function show(consent: Consent, args: Args, io: Io): number {
     `${consent.operator}${consent.country === undefined ? '' : `, ${consent.country}`}`,
     given === undefined ? 'No notice was given.' : `Notice of ${given.policy} given at ${given.at}.`,
     '', ...columns([['purpose', 'state', 'since', 'policy', 'source'], ...purposes.map((row) => [row.purpose, row.state, row.since, row.policy ?? '-', row.source ?? '-'])], ''),
-    '', 'History', ...(history.length === 0 ? ['  nothing yet'] : columns(history.map(({ seq, day, type, body }) => [String(seq), day, type, body === undefined ? '(its key was destroyed)' : line(body)]))), '',
+    '', 'History',
+    ...(history.length === 0 ? ['  nothing yet'] : columns(history.map(({ seq, day, type, body }) => [String(seq), day, type, body === undefined ? '(its key was destroyed)' : line(body)]))),
+    '',
   ].join('\n'))
   return 0
 }

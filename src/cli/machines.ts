@@ -2,8 +2,7 @@
  * `parapet machines`: who may connect. `add` edits the registry file, which a running gateway reads again by itself; `list` asks the gateway.
  */
 import { relative, resolve } from 'node:path'
-import { makeCredential } from '../admin/credential.ts'
-import { addMachine } from '../admin/registry.ts'
+import { addMachine, makePassword } from '../admin/registry.ts'
 import type { FleetId, MachineId } from '../domain/ids.ts'
 import { FORMAT, printJson, printTable, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
@@ -45,15 +44,16 @@ async function add(args: Args, io: Io): Promise<number> {
 
   const given = args.get('file')
   const file = given === undefined ? gatewayPath(io, args.get('config'), 'machines', './machines.yaml') : resolve(io.cwd, given)
-  const credential = args.has('no-credential') ? undefined : await makeCredential()
+  const password = args.has('no-credential') ? undefined : makePassword()
+  const { hashCredential } = await import('../broker/identify.ts')
   const collection = args.get('operator-collection')
   addMachine(file, {
     id: id as MachineId, fleet: fleet as FleetId, model: args.get('model') ?? 'unknown', country, labels: labels(args), holder: args.get('holder'),
-    operatorCollection: collection === 'on' || collection === 'off' ? collection : 'unknown', credential: credential?.record,
+    operatorCollection: collection === 'on' || collection === 'off' ? collection : 'unknown', credential: password === undefined ? undefined : await hashCredential(password),
   })
 
-  if (args.get('format') === 'json') printJson(io, { id, fleet, file, ...(credential === undefined ? {} : { password: credential.password }) })
-  else io.stdout.write(`${admission(id, fleet, credential?.password, relative(io.cwd, file), args.get('broker') ?? '127.0.0.1:1883').join('\n')}\n`)
+  if (args.get('format') === 'json') printJson(io, { id, fleet, file, ...(password === undefined ? {} : { password }) })
+  else io.stdout.write(`${admission(id, fleet, password, relative(io.cwd, file), args.get('broker') ?? '127.0.0.1:1883').join('\n')}\n`)
   return 0
 }
 
@@ -104,7 +104,8 @@ async function list(args: Args, io: Io): Promise<number> {
   const machines: Listed[] = []
   let after: string | undefined
   do {
-    const page = await gateway.request<{ machines: readonly Listed[]; next?: string }>('GET', `/v1/machines?limit=1000${after === undefined ? '' : `&after=${encodeURIComponent(after)}`}`)
+    const path = `/v1/machines?limit=1000${after === undefined ? '' : `&after=${encodeURIComponent(after)}`}`
+    const page = await gateway.request<{ machines: readonly Listed[]; next?: string }>('GET', path)
     machines.push(...page.machines)
     after = page.next
   } while (after !== undefined)

@@ -56,7 +56,8 @@ function findingOf(error: ErrorObject, yaml: Yaml, root: unknown, wording: Wordi
   const path = pathOf(error.instancePath, root)
   const make = (code: Code, at: Path, of: 'key' | 'value', sentence: string, mend?: string): Finding => {
     const full = [...(wording.under ?? []), ...at]
-    const shown = wording.discreet === true ? full.map((step, index) => (index === 1 && typeof step === 'string' ? '*' : step)) : full
+    const entry = wording.under?.length ?? 0
+    const shown = wording.discreet === true ? full.map((step, index) => (index === entry && typeof step === 'string' ? '*' : step)) : full
     return found(code, yaml.place(full, of), shown.join('.'), sentence, mend)
   }
   const words = wordsOf(error)
@@ -77,7 +78,7 @@ function findingOf(error: ErrorObject, yaml: Yaml, root: unknown, wording: Wordi
     case 'propertyNames': {
       const given = (error.params as { propertyName: string }).propertyName
       const rule = (error.schema as JsonSchema).errorMessage
-      return make('BAD-NAME', [...path, given], 'key', `${quote(given, wording)} cannot be a name here.`, `Use ${String(rule ?? 'a shorter name')}.`)
+      return make('BAD-NAME', [...path, given], 'key', `${wording.discreet === true ? 'This' : quote(given, wording)} cannot be a name here.`, `Use ${String(rule ?? 'a shorter name')}.`)
     }
     case 'enum': case 'const': {
       const allowed = error.keyword === 'enum' ? (error.schema as unknown[]) : [error.schema]
@@ -168,7 +169,7 @@ function nameOf(path: Path, wording: Wording): string {
 }
 
 function quote(value: unknown, wording: Wording): string {
-  if (wording.discreet === true) return 'not right'
+  if (wording.discreet === true && typeof value !== 'object') return 'not right'
   if (typeof value === 'string') return `"${value.length > 60 ? `${value.slice(0, 60)}…` : value}"`
   return typeof value === 'object' ? kind(value) : String(value)
 }

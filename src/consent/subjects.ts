@@ -352,7 +352,7 @@ export class SqliteSubjectKeys implements SubjectKeys, SubjectStore {
  */
 class Tombstones {
   readonly #key: Uint8Array
-  readonly #file: number | undefined
+  #file: number | undefined
   readonly #entries = new Set<string>()
   #chain = 'parapet/v1|tombstones'
 
@@ -401,6 +401,7 @@ class Tombstones {
 
   close(): void {
     if (this.#file !== undefined) closeSync(this.#file)
+    this.#file = undefined
   }
 
   #next(entry: string): string {

@@ -145,32 +145,61 @@ function pseudonymOfText(field: FieldShape, maker: Pseudonymiser): ChainOfText |
       return write(made === undefined ? undefined : pseudonymNumber(made), t, o)
     }
   }
+  return pseudonymOfString(field, maker)
+}
+
+/** Slots of the ready-made pseudonyms of one field: a direct-mapped table by a hash of the value's bytes. */
+const SLOTS = 4_096
+const KEY_BYTES = 40
+
+/**
+ * The hot case: a short text whose pseudonym is ready. Finds it by the raw bytes, without making a string, and copies 22 characters.
+ * A slot is taken over by whoever comes last; the result never depends on what was cached.
+ */
+function pseudonymOfString(field: FieldShape, maker: Pseudonymiser): ChainOfText {
   const tag = varintBytes(field.number * 8 + 2)
-  let lastMade: Uint8Array | undefined
-  let lastText = Buffer.alloc(0)
+  const keys = new Uint8Array(SLOTS * KEY_BYTES)
+  const lengths = new Uint8Array(SLOTS)
+  const values = new Uint8Array(SLOTS * 22)
+  const epochs = new Float64Array(SLOTS).fill(Number.NaN)
+  const generations = new Float64Array(SLOTS).fill(-1)
   return (s, from, to, t, o, cx) => {
-    const made = maker.of(textAt(s as Uint8Array, from as number, to as number), (cx as Context).eventMs, (cx as Context).session)
-    if (made === undefined) return -1
-    if (made !== lastMade) {
-      lastMade = made
-      lastText = Buffer.from(Buffer.from(made).toString('base64url'), 'latin1')
+    const length = to - from
+    let at = o
+    for (let i = 0; i < tag.length; i++) t[at++] = tag[i]!
+    t[at++] = 22
+    let hash = length
+    const isShort = length <= KEY_BYTES && maker.period !== 0
+    if (isShort) {
+      for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + s[i]!) | 0
+      const slot = (hash ^ (hash >>> 15)) & (SLOTS - 1)
+      const epoch = maker.period === Number.POSITIVE_INFINITY ? 0 : Math.floor(cx.eventMs / maker.period)
+      if (epochs[slot] === epoch && lengths[slot] === length && generations[slot] === maker.generation()) {
+        let i = from
+        for (let k = slot * KEY_BYTES; i < to && keys[k] === s[i]; k++) i++
+        if (i === to) {
+          for (let k = slot * 22, last = k + 22; k < last; k++) t[at++] = values[k]!
+          return at
+        }
+      }
+      const made = maker.of(textAt(s, from, to), cx.eventMs, cx.session)
+      if (made === undefined) return -1
+      epochs[slot] = epoch
+      lengths[slot] = length
+      generations[slot] = maker.generation()
+      for (let i = 0; i < length; i++) keys[slot * KEY_BYTES + i] = s[from + i]!
+      for (let i = 0, text = Buffer.from(made).toString('base64url'); i < 22; i++) t[at++] = values[slot * 22 + i] = text.charCodeAt(i)
+      return at
     }
-    const target = t as Uint8Array
-    let at = o as number
-    for (const byte of tag) target[at++] = byte
-    target[at++] = 22
-    for (let i = 0; i < 22; i++) target[at++] = lastText[i]!
+    const made = maker.of(textAt(s, from, to), cx.eventMs, cx.session)
+    if (made === undefined) return -1
+    for (let i = 0, text = Buffer.from(made).toString('base64url'); i < 22; i++) t[at++] = text.charCodeAt(i)
     return at
   }
 }
 
 function textAt(s: Uint8Array, from: number, to: number): string {
-  let text = ''
-  for (let at = from; at < to; at++) {
-    if (s[at]! > 127) return Buffer.from(s.buffer, s.byteOffset + from, to - from).toString('utf8')
-    text += String.fromCharCode(s[at]!)
-  }
-  return text
+  return Buffer.from(s.buffer, s.byteOffset + from, to - from).toString('utf8')
 }
 
 // ------------------------------------------------------------------------------------------------------------------ points
@@ -182,19 +211,38 @@ function bindPoint(step: PlanPoint): (lat: number, lon: number, cx: Context) => 
   const { scale, name } = step.point
   const latField = step.lat[0] as FieldShape
   const lonField = step.lon[0] as FieldShape
+  const isE7 = Math.abs(scale - 1e-7) < 1e-16 && isWhole(latField) && isWhole(lonField)
+  const [only] = step.chain
+  const size = only?.params.size as number
+  const isSticky = only?.params.sticky === true
+  if (isE7 && step.chain.length === 1) {
+    // The usual case, straight: one grid on fields that are degrees times 1e7 already.
+    return (lat, lon, cx) => {
+      if (lat > 900_000_000 || lat < -900_000_000 || lon > 1_800_000_000 || lon < -1_800_000_000) return false
+      if (isSticky && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${size}`, lat, lon, size, cell)
+      else snap(lat, lon, size, cell)
+      RUNTIME.moved.lat = cell.latE7
+      RUNTIME.moved.lon = cell.lonE7
+      return true
+    }
+  }
   return (lat, lon, cx) => {
     cell.latE7 = toE7(lat, scale)
     cell.lonE7 = toE7(lon, scale)
     for (const one of step.chain) {
       if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
-      const size = one.params.size as number
-      if (one.params.sticky === true && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
-      else snap(cell.latE7, cell.lonE7, size, cell)
+      const metres = one.params.size as number
+      if (one.params.sticky === true && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${metres}`, cell.latE7, cell.lonE7, metres, cell)
+      else snap(cell.latE7, cell.lonE7, metres, cell)
     }
     RUNTIME.moved.lat = Number(fromE7(cell.latE7, scale, latField))
     RUNTIME.moved.lon = Number(fromE7(cell.lonE7, scale, lonField))
     return true
   }
+}
+
+function isWhole(field: FieldShape): boolean {
+  return field.type !== 'double' && field.type !== 'float'
 }
 
 // ------------------------------------------------------------------------------------------------------------------- topic

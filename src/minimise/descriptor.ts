@@ -18,6 +18,8 @@ export interface Schemas {
   readonly problems: readonly string[]
   /** SHA-256 (hex) over the names and texts of all files. */
   readonly hash: string
+  /** Name -> text, as read: what is frozen with an accepted set. */
+  readonly files: Readonly<Record<string, string>>
   /** The same schemas with fields classified by the rules file (`fields:`), keyed `package.Message.field`. */
   classify(overrides: ReadonlyMap<string, Partial<Classification>>): Schemas
   /** proto3 JSON mapping (original or lowerCamel names) -> bytes. Throws GatewayError with the path of what does not fit. */
@@ -76,7 +78,7 @@ function build(files: Readonly<Record<string, string>>, problems: string[]): Sch
   collectTypes(root, types)
   const hash = createHash('sha256')
   for (const name of Object.keys(files).sort()) hash.update(`${name}\u0000${files[name]}\u0000`)
-  return schemasOf(types, problems, hash.digest('hex'), new Map())
+  return schemasOf(types, problems, hash.digest('hex'), files, new Map())
 }
 
 /** What custom options extend; protobufjs bundles no descriptor.proto, and an extension of nothing cannot be resolved. */
@@ -117,7 +119,7 @@ function collectTypes(space: protobuf.NamespaceBase, into: Map<string, protobuf.
   }
 }
 
-function schemasOf(types: ReadonlyMap<string, protobuf.Type>, problems: readonly string[], hash: string, overrides: ReadonlyMap<string, Partial<Classification>>): Schemas {
+function schemasOf(types: ReadonlyMap<string, protobuf.Type>, problems: readonly string[], hash: string, files: Readonly<Record<string, string>>, overrides: ReadonlyMap<string, Partial<Classification>>): Schemas {
   const shapes = new Map<string, MessageShape>()
   function typeOf(name: string): protobuf.Type {
     const type = types.get(name)
@@ -127,9 +129,10 @@ function schemasOf(types: ReadonlyMap<string, protobuf.Type>, problems: readonly
   return {
     problems,
     hash,
+    files,
     messages: [...types.keys()].sort(),
     message: (name) => (types.has(name) ? shapeOf(types.get(name) as protobuf.Type, shapes, overrides) : undefined),
-    classify: (more) => schemasOf(types, problems, hash, new Map([...overrides, ...more])),
+    classify: (more) => schemasOf(types, problems, hash, files, new Map([...overrides, ...more])),
     encode(name, json) {
       const type = typeOf(name)
       return type.encode(type.fromObject(fromJson(json, type, name) as Record<string, unknown>)).finish()

@@ -37,6 +37,10 @@ export interface PseudonymDomain {
 }
 
 export interface Pseudonymiser {
+  /** Length of an epoch in ms, Infinity for never, 0 where the session decides; for caches of ready results. */
+  readonly period: number
+  /** Changes when results made under rows are no longer valid. */
+  generation(): number
   /**
    * First 16 bytes of the HMAC, or undefined when there is no epoch or no row: then the field is dropped.
    * @param value    canonical text: UTF-8 text, latin1 image of raw bytes with `raw`, or decimal digits
@@ -61,6 +65,8 @@ export function createPseudonymiser(keys: PseudonymKeys, domain: PseudonymDomain
   }
 
   return {
+    period: domain.rotate === 'never' ? Number.POSITIVE_INFINITY : domain.rotate === 'session' ? 0 : domain.rotate,
+    generation: () => keys.rows.generation,
     of(value, eventMs, session, raw) {
       // An empty value names nobody, so there is nobody whose row it could stand under.
       if (value === '') return undefined

@@ -9,7 +9,7 @@ import type { Transform } from '../domain/policy.ts'
 import { NAME } from '../domain/ids.ts'
 import { isGridSize } from './grid.ts'
 import { RANGES, bucketOf, floorBig, floorNumber, roundBig, roundFloat, roundInteger } from './number.ts'
-import { pseudonymNumber, type Rotate } from './pseudonym.ts'
+import { pseudonymNumber, type Pseudonymiser, type Rotate } from './pseudonym.ts'
 import { formatDuration, parseDuration, parseMetres, parseQuantity } from './quantity.ts'
 import { kindOf, type Value, type ValueKind } from './value.ts'
 
@@ -41,7 +41,7 @@ export type Apply = (value: Value, moment: Moment) => Value | undefined
 
 /** Services that a bound transform may keep: made once per (output, field). */
 export interface Services {
-  pseudonym(params: Params, field: FieldShape): { of(value: string, eventMs: number, session: string, raw?: Uint8Array): Uint8Array | undefined }
+  pseudonym(params: Params, field: FieldShape): Pseudonymiser
 }
 
 export interface TransformSpec {

@@ -47,8 +47,8 @@ export interface OutboxOptions {
   readonly clock?: Clock
   /** Bytes of records waiting, default LIMITS.outboxBytes. The file may grow to a little more than this, never beyond twice. */
   readonly quotaBytes?: number
-  /** Records in one transaction at most, default LIMITS.commitRecords. */
-  readonly commitRecords?: number
+  /** Records in one transaction at most, default LIMITS.outboxGroupRecords. */
+  readonly groupRecords?: number
   /** A legal hold: a record that a purge would take is then kept, frozen, and never sent. Default: none. */
   readonly held?: (record: OutboxRecord) => boolean
   /** What stands for a person in the disclosure counts. Default: the subject id itself. */
@@ -100,7 +100,7 @@ export class DurableOutbox implements Outbox {
   readonly #options: OutboxOptions
   readonly #clock: Clock
   readonly #quota: number
-  readonly #commitRecords: number
+  readonly #groupRecords: number
   readonly #db: DatabaseSync
   readonly #sql: Statements
   readonly #stock = new Stock()
@@ -149,7 +149,7 @@ export class DurableOutbox implements Outbox {
     this.#options = options
     this.#clock = options.clock ?? SYSTEM_CLOCK
     this.#quota = options.quotaBytes ?? LIMITS.outboxBytes
-    this.#commitRecords = options.commitRecords ?? LIMITS.commitRecords
+    this.#groupRecords = options.groupRecords ?? LIMITS.outboxGroupRecords
     this.#db = openDatabase(options.file, options.filePages ?? Math.ceil((this.#quota * 2) / PAGE_BYTES) + SPARE_PAGES)
     try {
       this.#envelopes = new Envelopes(this.#db, (via) => this.#maskOf(via))
@@ -323,18 +323,31 @@ export class DurableOutbox implements Outbox {
     if (this.#immediate === undefined && (this.#reason === undefined || this.#draining) && !this.#closed) this.#immediate = setImmediate(() => this.#flush())
   }
 
-  /** One transaction with everything that is due; then the answers, then the hand-outs. */
+  /** Commits what waits, in groups, with everything else that is due. */
   #flush(): void {
     clearImmediate(this.#immediate)
     clearTimeout(this.#countTimer)
     this.#immediate = undefined
     this.#countTimer = undefined
     if (this.#reason !== undefined && !this.#draining) return
-    const group = this.#takeGroup()
+    // Callbacks accept more; that is for the next turn, or a busy gateway would never come back to its sockets.
+    let left = this.#waiting.length
+    do {
+      const size = this.#commitGroup(Math.min(left, this.#groupRecords))
+      if (size === undefined) return
+      left -= size
+    } while (left > 0 && this.healthy && !this.#closed)
+    if (this.#waiting.length > 0 || this.#lanes.some((lane) => lane.behind && lane.open && lane.room > 0)) this.#schedule()
+  }
+
+  /** One transaction; then the answers, then the hand-outs. Returns how many records it took; undefined = the disk refused. */
+  #commitGroup(size: number): number | undefined {
+    const group = size === this.#waiting.length ? this.#waiting : this.#waiting.slice(0, size)
+    this.#waiting = size === this.#waiting.length ? [] : this.#waiting.slice(size)
     const stored: Entry[] = []
     try {
       this.#sql.begin.run()
-      // Deletions first: the insertions then reuse their pages, and the group writes half as much.
+      // Deletions first: the insertions then reuse their pages, and the group writes less.
       this.#deleteRetired()
       this.#insert(group, stored)
       this.#counts.write()
@@ -343,34 +356,18 @@ export class DurableOutbox implements Outbox {
       this.#sql.commit.run()
     } catch (cause) {
       this.#refuse(cause, group)
-      return
+      return undefined
     }
     this.stats.commits++
+    this.#waitingGone -= group.length - stored.length
     this.#lastSeq += stored.length
     for (const entry of stored) this.#stock.add(entry.seq, entry.envelope.id, entry.expiresAtMs)
     this.#settleWrites()
     for (const lane of this.#lanes) this.#arrive(lane)
     this.#answered += group.length
     this.#answer(undefined)
-    let more = this.#waiting.length > 0
-    for (const lane of this.#lanes) {
-      this.#send(lane)
-      if (lane.behind && lane.open && lane.room > 0) more = true
-    }
-    if (more) this.#schedule()
-  }
-
-  #takeGroup(): Entry[] {
-    const all = this.#waiting
-    if (all.length <= this.#commitRecords) {
-      this.#waiting = []
-      this.#waitingGone = 0
-      return all
-    }
-    this.#waiting = all.slice(this.#commitRecords)
-    const group = all.slice(0, this.#commitRecords)
-    for (const entry of group) if (entry.gone) this.#waitingGone--
-    return group
+    for (const lane of this.#lanes) this.#send(lane)
+    return size
   }
 
   #insert(group: readonly Entry[], stored: Entry[]): void {
@@ -1165,9 +1162,10 @@ const COUNT_MS = 50
 const COLLECT_SWEEPS = 60
 const OWED = 1_024
 const ARENA_BYTES = 32_768
-const PAGE_BYTES = Number(process.env['PG'] ?? 4_096)
+/** Measured: 8 KiB takes a fifth less time per record than 4 KiB; 16 KiB no less, and writes more when it is quiet. */
+const PAGE_BYTES = 8_192
 /** For envelopes, counts and the probe. */
-const SPARE_PAGES = 16_384
+const SPARE_PAGES = 8_192
 const NOTHING = Buffer.alloc(0)
 
 const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() }

@@ -79,9 +79,9 @@ function testControl(changes: ConsentChange[]): Control {
       history: [{ seq: 40, uuid: 'u-40', type: 'consent.refused', schema: 1, gateway: 'depot-7', day: '2026-11-23', body: { purpose: 'improve.statistics' } }],
     }),
     machines: () => ({ machines: [machine], total: 1 }),
-    addMachine: (entry) => {
+    addMachine: (entry, password) => {
       if (entry.id === CANARY_MACHINE) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id exists.', 'Choose another id.')
-      return Promise.resolve({ ...machine, id: entry.id, fleet: entry.fleet, credential: entry.credential })
+      return Promise.resolve({ ...machine, id: entry.id, fleet: entry.fleet, credential: password === undefined ? undefined : 'scrypt$CANARY' })
     },
     sessions: () => [{ machine: CANARY_MACHINE, operator: CANARY_OPERATOR, sinceMs: NOW }],
     outputs: () => [{ id: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, purpose: 'improve.statistics' as PurposeId, topic: 'out/planning/{machine_id}', qos: 1, via: ['local'], stopped: false, forwarded: 7, withheld: { closed: 5 } }],

@@ -1,0 +1,103 @@
+/**
+ * `parapet serve`: runs the gateway until it is told to stop. SIGHUP reads rules and registries again, SIGTERM and SIGINT drain and stop.
+ */
+import { readFileSync } from 'node:fs'
+import { relative, resolve } from 'node:path'
+import { formatFinding, GatewayError } from '../domain/errors.ts'
+import type { Command, Io } from './command.ts'
+import { columns, version } from './command.ts'
+import { CONFIG_OPTION } from './gateway-file.ts'
+
+export const command: Command = {
+  name: 'serve',
+  summary: 'run the gateway',
+  usage: ['[--config FILE] [--set a.b=c]...'],
+  options: [
+    CONFIG_OPTION,
+    { name: 'set', arg: 'KEY=VALUE', text: 'overrides one key of the gateway file: --set listen.terminals.port=1993', many: true },
+    { name: 'trial', text: 'approves widening rules by itself; loopback listeners only' },
+  ],
+  notes: 'SIGHUP reads rules and registries again; SIGTERM and Ctrl-C deliver and store what is under way, then stop.',
+  async run(args, io) {
+    const [{ createGateway }, { createLog }, { loadGateway }] = await Promise.all([import('../gateway.ts'), import('../log.ts'), import('../config/gateway.ts')])
+    const file = resolve(io.cwd, args.get('config') ?? 'config/gateway.yaml')
+    const { config, findings } = loadGateway(file, [...args.all('set'), ...(args.has('trial') ? ['trial=true'] : [])])
+    for (const finding of findings) io.stderr.write(`${formatFinding(finding)}\n`)
+    if (config === undefined) throw new GatewayError('CONFIG-FILE', `${relative(io.cwd, file)} is not usable.`, 'Mend what is listed above.')
+    const log = createLog({ level: config.logLevel, gateway: config.name, env: io.env })
+
+    // [G8] what a crash prints is class, code and frames; never a message that may quote data.
+    process.on('uncaughtException', (error) => {
+      log.error('stopped by an error that nobody caught', { error })
+      process.exit(1)
+    })
+    const gateway = await createGateway(config, { log, version: version() })
+    const { terminals, recipients, admin } = gateway.addresses
+    io.stdout.write(`${[...banner(gateway, config.name, config.machines, relative(io.cwd, gateway.adminTokenFile), io), ''].join('\n')}`)
+    log.info('serving', { port: terminals.port, host: terminals.host })
+    void recipients
+    void admin
+
+    const stopped = Promise.withResolvers<number>()
+    const stop = (signal: NodeJS.Signals): void => {
+      log.info('stopping', { signal })
+      gateway.close().then(() => stopped.resolve(0), (error: unknown) => {
+        log.error('could not stop cleanly', { error })
+        stopped.resolve(1)
+      })
+    }
+    process.once('SIGTERM', stop)
+    process.once('SIGINT', stop)
+    process.on('SIGHUP', () => void gateway.reload())
+    return stopped.promise
+  },
+}
+
+interface Started {
+  readonly first: boolean
+  readonly addresses: Readonly<Record<'terminals' | 'recipients' | 'admin', { readonly host: string; readonly port: number }>>
+  readonly control: { health(): { readonly ready: boolean; readonly reasons: readonly { readonly code: string; readonly text: string; readonly mend: string | undefined }[] } }
+}
+
+/** What listens where and what to try next, with lines that can be pasted. */
+function banner(gateway: Started, name: string, machines: string, token: string, io: Io): string[] {
+  const { terminals, recipients, admin } = gateway.addresses
+  const at = ({ host, port }: { readonly host: string; readonly port: number }): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
+  const health = gateway.control.health()
+  const known = firstMachine(machines)
+  return [
+    '',
+    `${name} ${health.ready ? 'is ready' : 'runs, but is not ready'}`,
+    ...health.reasons.map(({ code, text, mend }) => `  ${code}: ${text} ${mend ?? ''}`),
+    '',
+    ...columns([
+      ['terminals publish to', `mqtt://${at(terminals)}`, 'up/{fleet}/{machine}/{stream}, user name = machine id'],
+      ['recipients subscribe at', `mqtt://${at(recipients)}`, 'out/…, user name = recipient id'],
+      ['admin API', `http://${at(admin)}`, `/openapi.json, /readyz, /metrics; token in ${token}`],
+    ]),
+    '',
+    ...(gateway.first ? ['This was the first start: keys and databases were made in the data folder. Keep a copy of its root.key in a safe place.', ''] : []),
+    'Try next, in a second terminal:',
+    ...columns([
+      ['a shift of simulated machines', `npm run parapet -- simulate --url mqtt://${at(terminals)}`],
+      ['what a recipient gets', `npx mqtt sub -h ${recipients.host} -p ${recipients.port} -u rental-company -i rental-company -t 'out/#' -q 1`],
+      ['what happens and what is withheld', 'npm run parapet -- status'],
+      ['admit a real terminal', `npm run parapet -- machines add SN-2001 --fleet ${known.fleet} --country FR`],
+      ['the same side by side, in a minute', 'npm run demo'],
+    ]),
+    '',
+    `Admit a terminal on this machine without a password (loopback only): ${known.id} is in ${relative(io.cwd, machines)} already, so`,
+    `  mosquitto_pub -V mqttv311 -h ${terminals.host} -p ${terminals.port} -i ${known.id} -u ${known.id} -q 1 -t up/${known.fleet}/${known.id}/status -f status.bin`,
+    '',
+  ]
+}
+
+/** A machine of the registry to show in the lines; the registry was read and checked before. */
+function firstMachine(file: string): { readonly id: string; readonly fleet: string } {
+  try {
+    const [, id, fleet] = /^\s*([A-Za-z0-9_.-]+):\s*\{[^}]*\bfleet:\s*([A-Za-z0-9_.-]+)/m.exec(readFileSync(file, 'utf8')) ?? []
+    return { id: id ?? 'SN-1001', fleet: fleet ?? 'demo' }
+  } catch {
+    return { id: 'SN-1001', fleet: 'demo' }
+  }
+}

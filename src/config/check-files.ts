@@ -1,0 +1,63 @@
+/**
+ * Everything short of running: the rules file with its schemas and, with a gateway file, what stands around it.
+ */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Finding } from '../domain/errors.ts'
+import { loadSchemas } from '../minimise/descriptor.ts'
+import type { Feature } from './field-rules.ts'
+import { sorted } from './findings.ts'
+import { loadGateway, type GatewayConfig } from './gateway.ts'
+import { loadMachines } from './machines.ts'
+import { loadOperators } from './operators.ts'
+import { loadRecipients } from './recipients.ts'
+import { loadRulesFile, type LoadedRules } from './rules.ts'
+import { found } from './yaml.ts'
+
+export interface CheckInput {
+  readonly rules: string
+  /** Gateway file: bridges, recipients, machines, operators and keys are checked too. */
+  readonly gateway?: string
+  readonly set?: readonly string[]
+  /** Folders of .proto files beside those of the gateway file; `proto/` when there is neither. */
+  readonly proto?: readonly string[]
+  readonly allow?: readonly Feature[]
+  readonly today?: string
+}
+
+export interface Checked {
+  readonly rules: LoadedRules
+  readonly gateway: GatewayConfig | undefined
+  /** By file, line and column. */
+  readonly findings: readonly Finding[]
+}
+
+export function checkFiles(input: CheckInput): Checked {
+  const findings: Finding[] = []
+  const gateway = input.gateway === undefined ? undefined : loadGateway(input.gateway, input.set)
+  findings.push(...(gateway?.findings ?? []))
+  const config = gateway?.config
+  const folders = [...(config?.proto ?? (existsSync('proto') ? ['proto'] : [])), ...(input.proto ?? [])].map((folder) => resolve(folder))
+  const rules = loadRulesFile(input.rules, {
+    schemas: loadSchemas([...new Set(folders)]),
+    ...(config === undefined ? {} : { bridges: config.bridges }),
+    ...(input.allow === undefined ? {} : { allow: input.allow }),
+    ...(input.today === undefined ? {} : { today: input.today }),
+  })
+  findings.push(...rules.findings)
+  if (config !== undefined) findings.push(...aroundTheRules(config, rules))
+  return { rules, gateway: config, findings: sorted(findings) }
+}
+
+function aroundTheRules(config: GatewayConfig, rules: LoadedRules): Finding[] {
+  const findings: Finding[] = []
+  const known = rules.draft === undefined ? undefined : new Set(rules.draft.recipients.map((one) => one.id as string))
+  // The gateway file's own check reports registries that it names and that are missing.
+  if (existsSync(config.machines)) findings.push(...loadMachines(config.machines).findings)
+  if (existsSync(config.operators)) findings.push(...loadOperators(config.operators).findings)
+  if (existsSync(config.recipients)) findings.push(...loadRecipients(config.recipients, known).findings)
+  for (const [name, bridge] of config.bridges) {
+    if (known !== undefined && !known.has(bridge.recipient)) findings.push(found('UNKNOWN-RECIPIENT', { file: config.file, line: 1, col: 1 }, `bridges.${name}.recipient`, `The bridge "${name}" is for "${bridge.recipient}", which the rules do not know.`))
+  }
+  return findings
+}

@@ -1,0 +1,303 @@
+/**
+ * The gateway file (design: listeners, folders, bridges, limits) -> GatewayConfig with every default filled in and every path absolute.
+ */
+import { existsSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { hostname } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import type { Finding } from '../domain/errors.ts'
+import { NAME } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { parseDuration } from '../minimise/quantity.ts'
+import { sorted } from './findings.ts'
+import { gatewaySchema } from './schema.ts'
+import { validator } from './validation.ts'
+import { found, parseValue, parseYaml, readText, readYaml, type Path, type Yaml } from './yaml.ts'
+
+export interface GatewayConfig {
+  readonly file: string
+  /** In ledger, metrics and client ids; the host name by default. */
+  readonly name: string
+  readonly tenant: string
+  /** Folder of ledger, outbox and keys. */
+  readonly data: string
+  readonly rules: string
+  readonly proto: readonly string[]
+  /** Registries. A path that the file names exists; the default paths may not. */
+  readonly machines: string
+  readonly operators: string
+  readonly recipients: string
+  /** Whatever is read again when it changes: rules, schemas and registries. */
+  readonly watched: readonly string[]
+  readonly minimiser: 'compiled' | 'interpreted'
+  /** Widening rules are accepted without approval; loopback only. */
+  readonly trial: boolean
+  readonly listen: { readonly terminals: ListenConfig; readonly recipients: ListenConfig; readonly admin: ListenConfig }
+  readonly bridges: ReadonlyMap<string, BridgeConfig>
+  readonly limits: GatewayLimits
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  /** One of so many messages is walked by the verifier; 0 = none. */
+  readonly verifyEvery: number
+}
+
+export interface ListenConfig {
+  readonly host: string
+  readonly port: number
+  /** PEM texts, read from the files that the gateway file names; with `ca` client certificates are demanded. */
+  readonly tls: Pem | undefined
+  readonly loopback: boolean
+}
+
+export interface Pem {
+  readonly cert: string
+  readonly key: string
+  readonly ca?: string
+}
+
+export interface BridgeConfig {
+  readonly recipient: string
+  readonly url: string
+  readonly protocol: 4 | 5
+  /** Messages on the way that are not yet acknowledged. */
+  readonly window: number
+  readonly clientId: string | undefined
+  readonly credentialsFile: string | undefined
+  /** PEM texts. */
+  readonly tls: Partial<Pem>
+}
+
+export interface GatewayLimits {
+  readonly packetBytes: number
+  readonly connections: number
+  readonly messagesPerSecond: number
+  readonly unanswered: number
+  readonly outboxBytes: number
+  readonly connectTimeMs: number
+  readonly packetTimeMs: number
+}
+
+export interface LoadedGateway {
+  readonly config: GatewayConfig | undefined
+  readonly findings: readonly Finding[]
+}
+
+/**
+ * Reads the gateway file. Never throws for anything that stands in it.
+ * @param set  overrides from the command line, each `listen.terminals.port=1893`; the right side is YAML
+ */
+export function loadGateway(file: string, set: readonly string[] = []): LoadedGateway {
+  return readGateway(readYaml(file), set)
+}
+
+/** The same for a text in memory. */
+export function loadGatewayText(file: string, text: string, set: readonly string[] = []): LoadedGateway {
+  return readGateway(parseYaml(file, text), set)
+}
+
+/** True for addresses that only this host reaches. */
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[|\]$/g, '').toLowerCase()
+  return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.')) || /^::ffff:127\.\d+\.\d+\.\d+$/.test(bare)
+}
+
+const validate = validator(gatewaySchema())
+
+function readGateway(yaml: Yaml, set: readonly string[]): LoadedGateway {
+  if (yaml.findings.length > 0) return { config: undefined, findings: yaml.findings }
+  const overrides = set.map(readOverride)
+  const wrongSet = overrides.flatMap((one) => ('finding' in one ? [one.finding] : []))
+  // An empty file means all defaults.
+  const value = override(yaml.value ?? {}, overrides)
+  const secrets = secretsIn(yaml, value)
+  const findings = [...wrongSet, ...secrets, ...validate(yaml, value).filter((one) => !secrets.some((secret) => secret.path === one.path))]
+  if (findings.length > 0) return { config: undefined, findings: sorted(placed(findings, overrides)) }
+  const text = value as GatewayText
+  const unreadable: Finding[] = []
+  const config = withDefaults(yaml, text, unreadable)
+  const wrong = placed([...unreadable, ...check(yaml, text, config)], overrides)
+  return { config: wrong.length === 0 ? config : undefined, findings: sorted(wrong) }
+}
+
+// --------------------------------------------------------------------------------------------------------------- overrides
+
+type Override = { readonly text: string; readonly path: Path; readonly value: unknown } | { readonly text: string; readonly finding: Finding }
+
+function readOverride(text: string): Override {
+  const at = text.indexOf('=')
+  const path = text.slice(0, Math.max(0, at)).split('.')
+  if (at < 1 || path.some((key) => !NAME.test(key) || key === '__proto__')) {
+    return { text, finding: found('SET', placeOf(text), '', `"${at < 1 ? text : text.slice(0, at)}" is no override.`) }
+  }
+  return { text, path, value: parseValue(text.slice(at + 1)) }
+}
+
+function placeOf(text: string): Finding['place'] {
+  const at = text.indexOf('=')
+  // The value may be a secret that does not belong there.
+  return { file: `--set ${at < 0 ? text : text.slice(0, at)}`, line: 1, col: 1 }
+}
+
+function override(value: unknown, overrides: readonly Override[]): unknown {
+  const made = structuredClone(plain(value))
+  for (const one of overrides) {
+    if ('finding' in one || typeof made !== 'object' || made === null) continue
+    let here = made as Record<string, unknown>
+    for (const key of one.path.slice(0, -1)) {
+      const next = here[key]
+      here = (typeof next === 'object' && next !== null ? next : (here[key] = Object.create(null))) as Record<string, unknown>
+    }
+    here[one.path[one.path.length - 1] as string] = one.value
+  }
+  return made
+}
+
+/** structuredClone keeps no null prototypes; keys such as `constructor` are refused by the schema either way. */
+function plain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(plain)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)]))
+}
+
+/** Findings about an override are reported at the override. */
+function placed(findings: readonly Finding[], overrides: readonly Override[]): Finding[] {
+  return findings.map((finding) => {
+    const cause = overrides.find((one) => 'path' in one && `${finding.path}.`.startsWith(`${one.path.join('.')}.`))
+    return cause === undefined ? finding : { ...finding, place: placeOf(cause.text) }
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------- checking
+
+const SECRET_KEYS = /^(password|passwd|passphrase|token|secret|credentials?|api_?key|root_?key|private_?key)$/i
+
+/** A key whose value would be a secret, or a value that looks like one, wherever it stands. */
+function secretsIn(yaml: Yaml, value: unknown): Finding[] {
+  const findings: Finding[] = []
+  const walk = (here: unknown, path: Path): void => {
+    if (typeof here === 'string' && /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(here)) findings.push(found('SECRET-IN-FILE', yaml.place(path), path.join('.'), `"${path[path.length - 1]}" holds a private key.`, 'Write it to a file with mode 0600 and name the file.'))
+    if (typeof here === 'string' && /^[a-z]+:\/\/[^/@]*:[^/@]*@/i.test(here)) findings.push(found('SECRET-IN-FILE', yaml.place(path), path.join('.'), `"${path[path.length - 1]}" holds a password in its address.`, 'Remove it from the address and use `credentials_file`.'))
+    if (typeof here !== 'object' || here === null) return
+    for (const [key, inner] of Object.entries(here)) {
+      const at = [...path, Array.isArray(here) ? Number(key) : key]
+      if (SECRET_KEYS.test(key)) findings.push(found('SECRET-IN-FILE', yaml.place(at, 'key'), at.join('.'), `"${key}" would hold a secret in the gateway file.`, `Put it into a file of its own with mode 0600 and write \`${/^credential/i.test(key) ? 'credentials' : key.toLowerCase()}_file: FILE\`.`))
+      else walk(inner, at)
+    }
+  }
+  walk(value, [])
+  return findings
+}
+
+function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] {
+  const findings: Finding[] = []
+  const add = (code: Parameters<typeof found>[0], path: Path, sentence: string, mend?: string): void => {
+    findings.push(found(code, yaml.place(path), path.join('.'), sentence, mend))
+  }
+  for (const name of ['terminals', 'recipients', 'admin'] as const) {
+    const listener = config.listen[name]
+    const path: Path = ['listen', name, ...(text.listen?.[name]?.host === undefined ? [] : ['host'])]
+    if (!listener.loopback && listener.tls === undefined) add('PLAIN-LISTENER', path, `The listener for ${name} on ${listener.host} can be reached from other hosts and has no TLS.`)
+    if (!listener.loopback && config.trial) add('TRIAL', ['trial'], `The trial mode is on, and the listener for ${name} can be reached from other hosts.`)
+  }
+  for (const name of ['machines', 'operators', 'recipients'] as const) {
+    if (text[name] !== undefined && !existsSync(config[name])) add('FILE-UNREADABLE', [name], `The file ${config[name]} does not exist.`)
+  }
+  for (const [name, bridge] of config.bridges) {
+    if (bridge.credentialsFile !== undefined && !existsSync(bridge.credentialsFile)) add('FILE-UNREADABLE', ['bridges', name, 'credentials_file'], `The file ${bridge.credentialsFile} does not exist.`)
+    const path: Path = ['bridges', name, 'url']
+    const url = URL.parse(bridge.url)
+    if (url === null) add('BAD-VALUE', path, `The address of the bridge "${name}" is none.`, 'Write mqtts://host:port.')
+    else if ((url.protocol === 'mqtt:' || url.protocol === 'ws:') && !isLoopback(url.hostname)) add('PLAIN-BRIDGE', path, `The bridge "${name}" would send data to ${url.hostname} without TLS.`)
+  }
+  return findings
+}
+
+// ---------------------------------------------------------------------------------------------------------------- defaults
+
+interface ListenerText {
+  readonly host?: string
+  readonly port?: number
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string }
+}
+
+interface GatewayText {
+  readonly name?: string
+  readonly tenant?: string
+  readonly data?: string
+  readonly rules?: string
+  readonly proto?: readonly string[]
+  readonly machines?: string
+  readonly operators?: string
+  readonly recipients?: string
+  readonly minimiser?: 'compiled' | 'interpreted'
+  readonly trial?: boolean
+  readonly listen?: { readonly terminals?: ListenerText; readonly recipients?: ListenerText; readonly admin?: ListenerText }
+  readonly bridges?: Readonly<Record<string, {
+    readonly recipient: string; readonly url: string; readonly protocol?: 4 | 5; readonly window?: number; readonly client_id?: string; readonly credentials_file?: string
+    readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
+  }>>
+  readonly limits?: {
+    readonly packet_bytes?: number; readonly connections?: number; readonly messages_per_second?: number; readonly unanswered?: number
+    readonly outbox_bytes?: number; readonly connect_time?: string; readonly packet_time?: string
+  }
+  readonly log?: { readonly level?: GatewayConfig['logLevel'] }
+  readonly verify?: number
+}
+
+function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): GatewayConfig {
+  const base = dirname(resolve(yaml.file))
+  const at = (path: string): string => resolve(base, path)
+  const pem = (path: string, where: Path): string => {
+    const read = readText(at(path))
+    if ('text' in read) return read.text
+    findings.push({ ...read.finding, place: yaml.place(where), path: where.join('.') })
+    return ''
+  }
+  const listener = (name: 'terminals' | 'recipients' | 'admin', port: number): ListenConfig => {
+    const given = text.listen?.[name]
+    const host = given?.host ?? '127.0.0.1'
+    return { host, port: given?.port ?? port, tls: given?.tls === undefined ? undefined : (pems(given.tls, ['listen', name, 'tls'], pem) as Pem), loopback: isLoopback(host) }
+  }
+  const limits = text.limits ?? {}
+  const files = {
+    rules: at(text.rules ?? './rules/awp.yaml'),
+    proto: (text.proto ?? ['../proto']).map(at),
+    machines: at(text.machines ?? './machines.yaml'),
+    operators: at(text.operators ?? './operators.yaml'),
+    recipients: at(text.recipients ?? './recipients.yaml'),
+  }
+  return {
+    file: resolve(yaml.file),
+    name: text.name ?? (hostname().replace(/[^A-Za-z0-9_.-]/g, '-') || 'gateway'),
+    tenant: text.tenant ?? 'default',
+    data: at(text.data ?? './data'),
+    ...files,
+    watched: [files.rules, ...files.proto, files.machines, files.operators, files.recipients],
+    minimiser: text.minimiser ?? 'compiled',
+    trial: text.trial ?? false,
+    listen: { terminals: listener('terminals', 1883), recipients: listener('recipients', 1884), admin: listener('admin', 8080) },
+    bridges: new Map(Object.entries(text.bridges ?? {}).map(([name, bridge]) => [name, {
+      recipient: bridge.recipient,
+      url: bridge.url,
+      protocol: bridge.protocol ?? 5,
+      window: bridge.window ?? 256,
+      clientId: bridge.client_id,
+      credentialsFile: bridge.credentials_file === undefined ? undefined : at(bridge.credentials_file),
+      tls: pems(bridge.tls ?? {}, ['bridges', name, 'tls'], pem),
+    }])),
+    limits: {
+      packetBytes: limits.packet_bytes ?? LIMITS.packetBytes,
+      connections: limits.connections ?? LIMITS.connections,
+      messagesPerSecond: limits.messages_per_second ?? LIMITS.messagesPerSecond,
+      unanswered: limits.unanswered ?? LIMITS.unanswered,
+      outboxBytes: limits.outbox_bytes ?? LIMITS.outboxBytes,
+      connectTimeMs: parseDuration(limits.connect_time) ?? LIMITS.connectTimeMs,
+      packetTimeMs: parseDuration(limits.packet_time) ?? LIMITS.packetTimeMs,
+    },
+    logLevel: text.log?.level ?? 'info',
+    verifyEvery: text.verify ?? 100,
+  }
+}
+
+function pems(files: Partial<Pem>, where: Path, read: (file: string, where: Path) => string): Partial<Pem> {
+  return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, read(file as string, [...where, name])]))
+}

@@ -1,0 +1,77 @@
+/**
+ * Machines, operators and recipients as the files say, reloaded live. A file with an error leaves its old entries in force.
+ * They change without a new rules set and are no part of it.
+ */
+import type { RecipientAccount, RecipientDirectory, TerminalDirectory } from './broker/identify.ts'
+import type { GatewayConfig } from './config/gateway.ts'
+import { loadMachines } from './config/machines.ts'
+import { loadOperators, type OperatorEntry } from './config/operators.ts'
+import { loadRecipients } from './config/recipients.ts'
+import type { Finding } from './domain/errors.ts'
+import type { MachineId, RecipientId } from './domain/ids.ts'
+import type { Machine, MachineRegistry } from './domain/ports.ts'
+
+export interface Reloaded {
+  readonly findings: readonly Finding[]
+  /** Undefined when the file was refused. */
+  readonly operators: readonly OperatorEntry[] | undefined
+  /** Machines whose device setting was on before and is not now. */
+  readonly collectionOff: readonly MachineId[]
+}
+
+export class Registries implements TerminalDirectory, RecipientDirectory {
+  /** Grows with every reload; part of what makes cached pseudonyms stale. */
+  generation = 0
+  readonly #config: GatewayConfig
+  #machines: ReadonlyMap<string, Machine> = new Map()
+  #machinesByCertificate: ReadonlyMap<string, Machine> = new Map()
+  #recipients: ReadonlyMap<string, RecipientAccount> = new Map()
+  #recipientsByCertificate: ReadonlyMap<string, RecipientAccount> = new Map()
+  #registry: MachineRegistry = registryOf(new Map())
+
+  constructor(config: GatewayConfig) {
+    this.#config = config
+  }
+
+  /** Reads the three files. */
+  load(): Reloaded {
+    const machines = loadMachines(this.#config.machines)
+    const operators = loadOperators(this.#config.operators)
+    const recipients = loadRecipients(this.#config.recipients)
+    const before = this.#machines
+    if (machines.machines !== undefined) {
+      this.#machines = machines.machines
+      this.#machinesByCertificate = new Map([...this.#machines.values()].flatMap((one) => (one.certificate === undefined ? [] : [[one.certificate, one]])))
+      this.#registry = registryOf(this.#machines)
+    }
+    if (recipients.recipients !== undefined) {
+      const accounts = [...recipients.recipients].flatMap(([id, logins]) => logins.map((login) => ({ user: login.user, account: { id: id as RecipientId, credential: login.credential, certificate: login.certificate } })))
+      this.#recipients = new Map(accounts.map(({ user, account }) => [user, account]))
+      this.#recipientsByCertificate = new Map(accounts.flatMap(({ account }) => (account.certificate === undefined ? [] : [[account.certificate, account]])))
+    }
+    this.generation++
+    return {
+      findings: [...machines.findings, ...operators.findings, ...recipients.findings],
+      operators: operators.operators,
+      collectionOff: [...before.values()].filter((one) => one.operatorCollection === 'on' && this.#machines.get(one.id)?.operatorCollection !== 'on').map((one) => one.id),
+    }
+  }
+
+  get machines(): MachineRegistry {
+    return this.#registry
+  }
+
+  machineIds(): string[] {
+    return [...this.#machines.keys()]
+  }
+
+  // TerminalDirectory and RecipientDirectory are asked through unbound functions, so these are fields.
+  readonly machine = (id: string): Machine | undefined => this.#machines.get(id)
+  readonly machineByCertificate = (name: string): Machine | undefined => this.#machinesByCertificate.get(name)
+  readonly recipient = (user: string): RecipientAccount | undefined => this.#recipients.get(user)
+  readonly recipientByCertificate = (name: string): RecipientAccount | undefined => this.#recipientsByCertificate.get(name)
+}
+
+function registryOf(machines: ReadonlyMap<string, Machine>): MachineRegistry {
+  return { get: (id) => machines.get(id), size: machines.size, all: () => machines.values() }
+}

@@ -1,0 +1,283 @@
+import { connect as connectSocket, createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import fc from 'fast-check'
+import { generate, parser } from 'mqtt-packet'
+import type { Packet } from 'mqtt-packet'
+import { afterEach, describe, expect, it } from 'vitest'
+import { GUARD_LIMITS, Guard, Watch } from '../../src/broker/guard.ts'
+import type { GuardLimits, HeldBudget } from '../../src/broker/guard.ts'
+import { RawClient, clock, pause, publishPacket, startIngress, until } from './stage.ts'
+import type { IngressStage } from './stage.ts'
+
+const open: { close(): unknown }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close()
+})
+
+async function stage(...given: Parameters<typeof startIngress>): Promise<IngressStage> {
+  const made = await startIngress(...given)
+  open.push(made)
+  return made
+}
+
+function raw(port: number): RawClient {
+  const made = new RawClient(port)
+  open.push({ close: () => made.destroy() })
+  return made
+}
+
+const CONNECT = generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: 'x', keepalive: 0, username: 'SN-1' })
+const SHORT: Partial<GuardLimits> = { connectTimeMs: 250, packetTimeMs: 250 }
+
+describe('connections that are closed, and why', () => {
+  it.each<[string, (client: RawClient) => unknown, Partial<GuardLimits>, string]>([
+    ['HTTP', (client) => client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'), {}, 'protocol'],
+    ['TLS on the plain port', (client) => client.write(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00])), {}, 'malformed'],
+    ['PINGREQ before CONNECT', (client) => client.write(Buffer.from([0xc0, 0])), {}, 'protocol'],
+    ['CONNECT of 256 MiB', (client) => client.write(Buffer.from([0x10, 0xff, 0xff, 0xff, 0x7f])), {}, 'connect_too_big'],
+    ['CONNECT over the limit', (client) => client.write(Buffer.from([0x10, 0x80, 0x80, 0x02])), {}, 'connect_too_big'],
+    ['a length of five bytes', (client) => client.write(Buffer.from([0x10, 0xff, 0xff, 0xff, 0xff, 0x01])), {}, 'malformed'],
+    ['nothing at all', () => undefined, SHORT, 'connect_late'],
+    ['half a CONNECT', (client) => client.write(CONNECT.subarray(0, 9)), SHORT, 'connect_late'],
+    ['a CONNECT byte by byte', async (client) => {
+      for (const byte of CONNECT) {
+        client.write(Buffer.from([byte]))
+        await pause(25)
+      }
+    }, SHORT, 'connect_late'],
+    ['half a PUBLISH', (client) => client.write(Buffer.concat([CONNECT, Buffer.from([0x30, 100, 0, 1, 0x61])])), SHORT, 'packet_too_slow'],
+    ['a header without its length', (client) => client.write(Buffer.concat([CONNECT, Buffer.from([0x30])])), SHORT, 'packet_too_slow'],
+    ['PUBLISH over the limit', (client) => client.write(Buffer.concat([CONNECT, Buffer.from([0x30, 0xff, 0xff, 0x7f])])), {}, 'packet_too_big'],
+    ['a second CONNECT', (client) => client.write(Buffer.concat([CONNECT, CONNECT])), {}, 'protocol'],
+    ['PUBLISH with QoS 3', (client) => client.write(Buffer.concat([CONNECT, Buffer.from([0x36, 5, 0, 1, 0x61, 0, 1])])), {}, 'malformed'],
+    ['a topic of 40 levels', (client) => client.write(Buffer.concat([CONNECT, generate(publishPacket('a/'.repeat(40), 'x'))])), {}, 'topic'],
+    ['1,000 PINGREQs in a moment', (client) => client.write(Buffer.concat([CONNECT, Buffer.alloc(2_000, Buffer.from([0xc0, 0]))])), { controlPerSecond: 500 }, 'rate'],
+    ['silence past one and a half keep alives', async (client) => client.connect('SN-1', { keepalive: 1 }), {}, 'keepalive'],
+  ])('%s', async (_what, act, limits, reason) => {
+    const { port, of, counts, lines } = await stage({ limits })
+    const client = raw(port)
+    await act(client)
+    await client.closed
+    expect([...counts].filter(([name]) => name.startsWith('kill.'))).toEqual([[`kill.${reason}`, 1]])
+    expect(of(`kill.${reason}`)).toBe(1)
+    expect(lines).toContainEqual({ text: 'connection closed', fields: { listener: 'terminals', reason } })
+  })
+
+  it('a packet at the limit passes, in pieces of any size', async () => {
+    const { port, seen } = await stage({ limits: { packetBytes: 100_000 } })
+    const client = raw(port)
+    await client.connect('SN-1')
+    const payload = Buffer.alloc(100_000 - 4 - 2 - 1 - 2, 7)
+    const bytes = generate(publishPacket('a', payload, 1, 9))
+    expect(bytes.length).toBe(100_000)
+    for (const [from, to] of [[0, 1], [1, 2], [2, 4], [4, 5_000], [5_000, 5_001], [5_001, 99_999], [99_999, 100_000]]) {
+      client.write(bytes.subarray(from, to))
+      await pause(3)
+    }
+    await client.next('puback')
+    expect(seen[0]?.payload.equals(payload)).toBe(true)
+  })
+
+  it('announcing much costs no memory', async () => {
+    const { port } = await stage()
+    const clients = await Promise.all(Array.from({ length: 8 }, async () => {
+      const client = raw(port)
+      await client.connect('SN-1', { clientId: String(Math.random()) })
+      return client
+    }))
+    const before = process.memoryUsage().arrayBuffers
+    for (const client of clients) client.write(Buffer.from([0x30, 0xf0, 0xff, 0x0f, 0, 1, 0x61]))
+    await pause(50)
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000_000)
+  })
+
+  it('a peer that does not read is closed', async () => {
+    const server = createServer()
+    await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
+    open.push({ close: () => server.close() })
+    const reasons: string[] = []
+    const made = new Promise<Guard<unknown>>((resolve) => {
+      server.once('connection', (socket) => resolve(guardOn(socket, { drainTimeMs: 200 }, reasons)))
+    })
+    const peer = connectSocket((server.address() as AddressInfo).port, '127.0.0.1').pause()
+    const guard = await made
+    while (guard.unwritten < 500_000) {
+      guard.write(Buffer.alloc(100_000))
+      await pause(0)
+    }
+    await until(() => guard.destroyed)
+    peer.destroy()
+    expect(reasons).toEqual(['slow_reader'])
+  })
+})
+
+function guardOn(socket: ConstructorParameters<typeof Guard>[0], limits: Partial<GuardLimits>, reasons: string[], budget: HeldBudget = { used: 0, max: 1e9 }): Guard<unknown> {
+  const all = { ...GUARD_LIMITS, messagesPerSecond: Infinity, controlPerSecond: Infinity, ...limits }
+  const watch = new Watch(all, clock.monotonic)
+  open.push(watch)
+  return new Guard(socket, { limits: all, watch, budget, monotonic: clock.monotonic, onKill: (reason) => void reasons.push(reason) })
+}
+
+/** Commits that happen when the test says so. */
+function stalledOutbox() {
+  const waiting: ((error: Error | undefined) => void)[] = []
+  return {
+    committed: (callback: (error: Error | undefined) => void): void => void waiting.push(callback),
+    commit: (error?: Error): void => {
+      for (const callback of waiting.splice(0)) callback(error)
+    },
+  }
+}
+
+describe('back-pressure', () => {
+  it.each([1, 2] as const)('QoS %i: no more than so many unanswered, PINGREQ is answered meanwhile, nothing is lost', async (qos) => {
+    const outbox = stalledOutbox()
+    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 16 } })
+    const client = raw(port)
+    await client.connect('SN-1', { keepalive: 1 })
+    const total = 500
+    client.send(...Array.from({ length: total }, (_, index) => publishPacket('up/north/SN-1/status', `m${index}`, qos, index + 1)))
+    // QoS 1: past the second at which the keep alive would end the connection.
+    for (let round = 0; round < (qos === 1 ? 3 : 1); round++) {
+      await pause(600)
+      client.send({ cmd: 'pingreq' })
+      await client.next('pingresp', 500)
+      expect(seen.length).toBe(16)
+      expect(client.ids(qos === 1 ? 'puback' : 'pubrec')).toEqual([])
+    }
+    const working = setInterval(() => outbox.commit(), 1)
+    await until(() => client.ids(qos === 1 ? 'puback' : 'pubrec').length === total)
+    clearInterval(working)
+    expect(seen.map(({ payload }) => String(payload))).toEqual(Array.from({ length: total }, (_, index) => `m${index}`))
+    expect(client.ids(qos === 1 ? 'puback' : 'pubrec')).toEqual(Array.from({ length: total }, (_, index) => index + 1))
+  }, 20_000)
+
+  it('holds with one packet per segment, too', async () => {
+    const outbox = stalledOutbox()
+    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 8 } })
+    const client = raw(port)
+    client.socket.setNoDelay(true)
+    await client.connect('SN-1')
+    for (let index = 1; index <= 60; index++) {
+      client.send(publishPacket('a', String(index), 1, index))
+      await pause(1)
+    }
+    await pause(20)
+    expect(seen.length).toBe(8)
+    const working = setInterval(() => outbox.commit(), 1)
+    await until(() => seen.length === 60)
+    clearInterval(working)
+  })
+
+  it('leaves the socket unread past its bound, does not take that for silence, and loses nothing', async () => {
+    const outbox = stalledOutbox()
+    const { port, seen, of } = await stage({ committed: outbox.committed, limits: { unanswered: 4, heldBytes: 50_000 } })
+    const client = raw(port)
+    await client.connect('SN-1', { keepalive: 1 })
+    const total = 600
+    // 6 MB do not fit into what is held and the kernel's buffers together.
+    client.send(...Array.from({ length: total }, (_, index) => publishPacket('a', Buffer.alloc(10_000, index), 1, index + 1)))
+    await pause(1_900)
+    expect([seen.length, of('kill.keepalive')]).toEqual([4, 0])
+    const working = setInterval(() => outbox.commit(), 1)
+    await until(() => client.ids('puback').length === total, 10_000)
+    clearInterval(working)
+    expect(seen.every(({ payload }, index) => payload.length === 10_000 && payload[0] === index % 256)).toBe(true)
+  }, 20_000)
+
+  it('DISCONNECT and the end of the stream wait behind held messages', async () => {
+    const { port, seen } = await stage({ limits: { messagesPerSecond: 100 } })
+    const client = raw(port)
+    await client.connect('SN-1')
+    client.send(...Array.from({ length: 120 }, (_, index) => publishPacket('a', String(index))), { cmd: 'disconnect' })
+    client.socket.end()
+    await client.closed
+    expect(seen.length).toBe(120)
+  })
+
+  it('messages sent together with CONNECT wait for CONNACK, however many', async () => {
+    const { port, seen } = await stage()
+    const client = raw(port)
+    client.write(Buffer.concat([CONNECT, ...Array.from({ length: 90 }, (_, index) => generate(publishPacket('a', String(index)))), generate({ cmd: 'disconnect' })]))
+    await client.closed
+    expect(seen.map(({ payload }) => Number(String(payload)))).toEqual(Array.from({ length: 90 }, (_, index) => index))
+  })
+
+  it('slows a terminal that sends too fast, and does not cut it', async () => {
+    const { port, seen, counts } = await stage({ limits: { messagesPerSecond: 200 } })
+    const client = raw(port)
+    await client.connect('SN-1')
+    const from = performance.now()
+    client.send(...Array.from({ length: 300 }, (_, index) => publishPacket('a', 'x', 1, index + 1)))
+    await until(() => client.ids('puback').length === 300)
+    // 200 at once, the other 100 at 200 a second.
+    expect(performance.now() - from).toBeGreaterThan(300)
+    expect([seen.length, [...counts.keys()].filter((name) => name.startsWith('kill.'))]).toEqual([300, []])
+  })
+
+  it('all connections together hold no more than the budget', async () => {
+    const outbox = stalledOutbox()
+    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 1 }, heldBytesAll: 100_000 })
+    const clients = await Promise.all(Array.from({ length: 4 }, async (_, index) => {
+      const client = raw(port)
+      await client.connect('SN-1', { clientId: `c${index}` })
+      client.send(...Array.from({ length: 100 }, (_each, number) => publishPacket('a', Buffer.alloc(10_000), 1, number + 1)))
+      return client
+    }))
+    const working = setInterval(() => outbox.commit(), 1)
+    await until(() => clients.every((client) => client.ids('puback').length === 100), 15_000)
+    clearInterval(working)
+    expect(seen.length).toBe(400)
+  }, 20_000)
+})
+
+describe('what the engine reads', () => {
+  const topic = fc.constantFrom('a', 'a/b', 'ü/x')
+  const packets: fc.Arbitrary<Packet> = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ topic, size: fc.nat(300), qos: fc.constantFrom<0 | 1 | 2>(0, 1, 2), id: fc.integer({ min: 1, max: 999 }) }).map(({ topic: name, size, qos, id }) => publishPacket(name, Buffer.alloc(size, 1), qos, id)) },
+    { weight: 1, arbitrary: fc.constantFrom<Packet>({ cmd: 'pingreq' }, { cmd: 'pubrel', messageId: 5 }, { cmd: 'unsubscribe', messageId: 6, unsubscriptions: ['x'] }) },
+  )
+
+  it('is every packet, whole and in order, however the bytes are cut and however slowly they are answered', async () => {
+    await fc.assert(fc.asyncProperty(fc.array(packets, { maxLength: 40 }), fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 30 }), fc.integer({ min: 1, max: 5 }), async (given, cuts, window) => {
+      const { PassThrough } = await import('node:stream')
+      const socket = new PassThrough()
+      const reasons: string[] = []
+      const budget: HeldBudget = { used: 0, max: 1e9 }
+      const guard = guardOn(socket, { unanswered: window }, reasons, budget)
+      const read = parser({ protocolVersion: 4 })
+      const publishes: Packet[] = []
+      const others: Packet[] = []
+      let most = 0
+      read.on('packet', (packet) => {
+        if (packet.cmd === 'connect') guard.open()
+        else (packet.cmd === 'publish' ? publishes : others).push(packet)
+        most = Math.max(most, guard.unanswered)
+      })
+      guard.on('readable', () => {
+        for (let chunk = guard.read(); chunk !== null; chunk = guard.read()) {
+          // Only whole packets are handed over: the parser keeps nothing.
+          expect(read.parse(chunk)).toBe(0)
+        }
+      })
+      const bytes = Buffer.concat([CONNECT, ...given.map((packet) => generate(packet))])
+      for (let at = 0, turn = 0; at < bytes.length; turn++) {
+        const size = cuts[turn % cuts.length]!
+        socket.emit('data', bytes.subarray(at, at + size))
+        at += size
+        if (turn % 3 === 0) await Promise.resolve()
+      }
+      for (let patience = 0; patience < 1_000 && (patience === 0 || guard.unanswered > 0 || guard.held > 0); patience++) {
+        await Promise.resolve()
+        guard.answered(Math.min(1, guard.unanswered))
+      }
+      const of = (list: readonly Packet[]) => list.map((packet) => generate(packet).toString('hex'))
+      expect(reasons).toEqual([])
+      expect(of(publishes)).toEqual(of(given.filter(({ cmd }) => cmd === 'publish')))
+      expect(of(others)).toEqual(of(given.filter(({ cmd }) => cmd !== 'publish')))
+      expect(most).toBeLessThanOrEqual(window)
+      expect([guard.held, budget.used]).toEqual([0, 0])
+      guard.destroy()
+    }), { numRuns: 200 })
+  })
+})

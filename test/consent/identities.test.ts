@@ -1,0 +1,114 @@
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import type { OperatorEntry } from '../../src/consent/identities.ts'
+import { clockAt, DAY, folder, MORNING, op, open, register } from './fixture.ts'
+
+function entry(id: string, cards: readonly string[], more: Partial<OperatorEntry> = {}): OperatorEntry {
+  return { id: op(id), kind: 'personal', country: undefined, validFromMs: undefined, validToMs: undefined, cards, ...more }
+}
+
+describe('whose card it is', () => {
+  it('knows cards, PINs and numbers, and what kind of code they are', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    const find = (card: string): string | undefined => books.identities.find(card, MORNING)?.operator
+    expect(find('CARD-1111')).toBe('op-ada')
+    expect(find(' PIN-77 ')).toBe('op-ben')
+    expect(books.identities.find('CARD-2222', MORNING)).toMatchObject({ operator: 'op-ben', kind: 'personal', country: 'FR' })
+    expect(books.identities.find('0000', MORNING)?.kind).toBe('shared')
+    expect(books.identities.find('MASTER-9', MORNING)?.kind).toBe('service')
+  })
+
+  it('an unknown card stands for nobody and leaves nothing behind', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    for (const card of ['CARD-9999', '', '   ', 'card-1111', 'op-ada']) expect(books.identities.find(card, MORNING)).toBeUndefined()
+    expect(books.identities.knows(op('CARD-9999'))).toBe(false)
+    expect(books.states.operators).toBe(0)
+  })
+
+  it('a re-issued card is a new person, from then on', () => {
+    const clock = clockAt()
+    const books = open(folder(), clock)
+    books.identities.load([entry('op-ada', ['CARD-1'])])
+    clock.ms += DAY
+    expect(books.identities.load([entry('op-ada', []), entry('op-ben', ['CARD-1'])])).toMatchObject({ closed: 1, cards: 1 })
+    expect(books.identities.find('CARD-1', clock.ms)?.operator).toBe('op-ben')
+    // A message of yesterday that arrives today is still Ada's.
+    expect(books.identities.find('CARD-1', clock.ms - 1)?.operator).toBe('op-ada')
+    clock.ms += DAY
+    books.identities.load([entry('op-ada', ['CARD-1']), entry('op-ben', [])])
+    expect(books.identities.find('CARD-1', clock.ms)?.operator).toBe('op-ada')
+    expect(books.identities.find('CARD-1', clock.ms - 1)?.operator).not.toBe('op-ada')
+  })
+
+  it('a replacement card is the same person; a lost one ends', () => {
+    const clock = clockAt()
+    const books = open(folder(), clock)
+    books.identities.load([entry('op-ada', ['OLD'])])
+    clock.ms += DAY
+    books.identities.load([entry('op-ada', ['NEW'])])
+    expect(books.identities.find('NEW', clock.ms)?.operator).toBe('op-ada')
+    expect(books.identities.find('OLD', clock.ms)).toBeUndefined()
+    expect(books.identities.find('OLD', clock.ms - 1)?.operator).toBe('op-ada')
+  })
+
+  it('cards with times', () => {
+    const books = open(folder(), clockAt())
+    books.identities.load([entry('op-ada', ['C'], { validToMs: MORNING }), entry('op-ben', ['C'], { validFromMs: MORNING })])
+    expect(books.identities.find('C', MORNING - 1)?.operator).toBe('op-ada')
+    expect(books.identities.find('C', MORNING)?.operator).toBe('op-ben')
+    expect(books.identities.find('C', Number.NaN)).toBeUndefined()
+  })
+
+  it('refuses a list that contradicts itself, whole, and without naming anybody', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    const lists: readonly (readonly [string, readonly OperatorEntry[]])[] = [
+      ['CARD-TWICE', [entry('op-a', ['X']), entry('op-b', ['X '])]],
+      ['OPERATOR-TWICE', [entry('op-a', ['X']), entry('op-a', ['Y'])]],
+      ['CARD-EMPTY', [entry('op-a', [' '])]],
+      ['OPERATOR-ID', [entry('Ada Example', ['X'])]],
+      ['OPERATOR-TIMES', [entry('op-a', ['X'], { validFromMs: 5, validToMs: 5 })]],
+    ]
+    for (const [code, list] of lists) {
+      expect(() => books.identities.load(list)).toThrow(expect.objectContaining({ code }))
+      try {
+        books.identities.load(list)
+      } catch (error) {
+        expect(String(error)).not.toMatch(/op-[ab]|Ada/)
+      }
+    }
+    expect(books.identities.find('CARD-1111', MORNING)?.operator).toBe('op-ada')
+  })
+
+  it('one person can be added while it runs, but not with somebody else\'s card', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    books.identities.add(entry('op-dia', ['CARD-4444'], { country: 'AT' }))
+    expect(books.identities.find('CARD-4444', MORNING)).toMatchObject({ operator: 'op-dia', country: 'AT' })
+    expect(() => books.identities.add(entry('op-eve', ['CARD-1111']))).toThrow(expect.objectContaining({ code: 'CARD-TWICE' }))
+    expect(books.identities.find('CARD-1111', MORNING)?.operator).toBe('op-ada')
+    expect(books.identities.knows(op('op-eve'))).toBe(false)
+  })
+
+  it('an erased person stays erased: in a list read again, and in a restored file', () => {
+    const path = folder()
+    const books = open(path, clockAt())
+    register(books)
+    books.close()
+    copyFileSync(join(path, 'identities.db'), join(path, 'backup'))
+    const later = open(path, clockAt())
+    for (const store of later.stores) store.erase(op('op-ada'))
+    expect(later.identities.find('CARD-1111', MORNING)).toBeUndefined()
+    expect(later.identities.load([entry('op-ada', ['CARD-1111']), entry('op-ben', ['CARD-2222'])])).toMatchObject({ ended: 1, operators: 1 })
+    expect(later.identities.knows(op('op-ada'))).toBe(false)
+    later.close()
+    copyFileSync(join(path, 'backup'), join(path, 'identities.db'))
+    const restored = open(path, clockAt())
+    expect(restored.identities.find('CARD-1111', MORNING)).toBeUndefined()
+    expect(restored.identities.knows(op('op-ada'))).toBe(false)
+    expect(restored.identities.find('CARD-2222', MORNING)?.operator).toBe('op-ben')
+  })
+})

@@ -1,0 +1,430 @@
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { describe, expect, it } from 'vitest'
+import type { Books } from '../../src/consent/books.ts'
+import { atLeast } from '../../src/consent/database.ts'
+import { SqliteLedger } from '../../src/consent/ledger.ts'
+import { SqliteSubjectKeys } from '../../src/consent/subjects.ts'
+import type { LedgerEvent } from '../../src/domain/ports.ts'
+import { bytesOf, clockAt, copyOf, DAY, folder, machine, MORNING, op, open, policy, register, ROOT, says } from './fixture.ts'
+
+const person = (id: string): NonNullable<LedgerEvent['subject']> => ({ type: 'operator', id })
+
+/** A ledger with some history: notices, consent of three people, sessions, a device event. Closed again. */
+function written(path: string): void {
+  const clock = clockAt()
+  const books = open(path, clock)
+  register(books)
+  books.usePolicy(policy())
+  books.states.giveNotice(op('op-ada'), 'awp-2026-11', 'de', 'desk')
+  for (const [who, about, state] of [
+    ['op-ada', 'improve.statistics', 'granted'], ['op-ben', 'improve.statistics', 'refused'], ['op-cem', 'personalise', 'granted'],
+    ['op-ada', 'improve.statistics', 'withdrawn'], ['op-ada', 'personalise', 'local_only'],
+  ] as const) {
+    clock.ms += 1_000
+    books.states.change(says(who, about, state, { evidence: 'form 17/2026 signed at the desk', machine: machine('SN-CANARY-1').id }))
+  }
+  books.sessions.signOn(machine('SN-CANARY-1'), books.identities.find('CARD-1111', clock.ms), clock.ms, clock.ms)
+  books.sessions.signOff(machine('SN-CANARY-1'), undefined, clock.ms + 1, clock.ms + 1)
+  books.ledger.append({ type: 'device.collection', body: { machine: 'SN-CANARY-1', to: 'off' } })
+  books.close()
+}
+
+describe('stored form', () => {
+  it('no file holds a person, card, machine, purpose, session, evidence or name in clear', () => {
+    const path = folder()
+    const clock = clockAt()
+    const books = open(path, clock)
+    register(books)
+    books.usePolicy(policy())
+    books.states.change(says('op-ada', 'improve.statistics', 'granted', { evidence: 'form 17/2026', machine: machine('SN-CANARY-1').id, by: 'desk-clerk' }))
+    books.sessions.signOn(machine('SN-CANARY-1'), books.identities.find('CARD-1111', clock.ms), clock.ms, clock.ms)
+    books.ledger.flush()
+    const session = [...books.ledger.events({ type: 'session.on' })][0]!.body!['session'] as string
+    expect(session).toMatch(/^[0-9a-f]{32}$/)
+    const secrets = ['op-ada', 'op-ben', 'CARD-1111', 'CARD-2222', 'PIN-77', 'MASTER-9', 'SN-CANARY-1', 'improve.statistics', 'personalise', 'service.operate', 'form 17', 'desk-clerk', 'oem-cloud', 'awp-2026-11', session]
+    const forms = secrets.flatMap((secret) => {
+      const raw = Buffer.from(secret)
+      return [raw, Buffer.from(raw.toString('hex')), Buffer.from(raw.toString('base64').replace(/=+$/, '')), Buffer.from(raw).reverse(), createHash('sha256').update(raw).digest(), createHash('sha1').update(raw).digest()]
+    })
+    const look = (): void => {
+      const files = bytesOf(path)
+      expect([...files.keys()]).toEqual(expect.arrayContaining(['ledger.db', 'ledger.head', 'keys.db', 'identities.db']))
+      for (const [name, bytes] of files) for (const form of forms) expect(bytes.includes(form), `${name} holds ${form.toString('latin1')}`).toBe(false)
+    }
+    expect(bytesOf(path).get('ledger.db-wal')!.length).toBeGreaterThan(0)
+    look()
+    books.close()
+    look()
+    // The search can fail: what is meant to be in clear is found.
+    const ledger = bytesOf(path).get('ledger.db')!
+    for (const clear of ['consent.granted', 'session.on', 'depot-7', '2026-11-23']) expect(ledger.includes(clear)).toBe(true)
+  })
+
+  it('has the columns that it will always have', () => {
+    const path = folder()
+    written(path)
+    const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+    const columns = database.prepare("SELECT name FROM pragma_table_info('event')").all().map((row) => row['name'])
+    expect(columns).toEqual(['seq', 'uuid', 'type', 'schema', 'gateway', 'day', 'subject_tag', 'key_id', 'body', 'prev', 'hash'])
+    const rows = database.prepare('SELECT * FROM event ORDER BY seq').all()
+    expect(rows.map((row) => row['seq'])).toEqual(rows.map((_, i) => i + 1))
+    expect(new Set(rows.map((row) => row['gateway']))).toEqual(new Set(['depot-7']))
+    // One person's tags differ from event to event: without the row nobody can count who said no how often.
+    const tags = rows.map((row) => row['subject_tag']).filter((tag) => tag !== null).map((tag) => Buffer.from(tag as Uint8Array).toString('hex'))
+    expect(tags.length).toBeGreaterThan(6)
+    expect(new Set(tags).size).toBe(tags.length)
+    // Neither does a length tell anything: bodies are padded.
+    for (const row of rows) expect(((row['body'] as Uint8Array).length - 12 - 16) % 128).toBe(0)
+    expect(new Set(rows.map((row) => row['key_id']))).toEqual(new Set(['gateway', 'row', 'row+2026-11-23', 'gateway+2026-11-23']))
+    expect(String(rows[0]!['type'])).toBe('policy.scope')
+    database.close()
+  })
+
+  it('hashes the stored bytes alone: anybody can check the chain without a key', () => {
+    const path = folder()
+    written(path)
+    const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+    const id = String(database.prepare('SELECT id FROM ledger').get()!['id'])
+    const lp = (...parts: (string | Uint8Array)[]): Buffer => Buffer.concat(parts.flatMap((part) => {
+      const bytes = Buffer.from(part as string)
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(bytes.length)
+      return [length, bytes]
+    }))
+    const u64 = (n: number): Buffer => {
+      const bytes = Buffer.alloc(8)
+      bytes.writeBigUInt64BE(BigInt(n))
+      return bytes
+    }
+    let previous: Uint8Array = createHash('sha256').update(lp('parapet/v1|ledger|genesis', id)).digest()
+    for (const row of database.prepare('SELECT * FROM event ORDER BY seq').all()) {
+      const clear = lp('parapet/v1|ledger|event', u64(Number(row['seq'])), row['uuid'] as Uint8Array, String(row['type']), u64(Number(row['schema'])), String(row['gateway']), String(row['day']), (row['subject_tag'] as Uint8Array | null) ?? '', String(row['key_id']))
+      const hash = createHash('sha256').update(lp(clear, row['body'] as Uint8Array, previous)).digest()
+      expect(Buffer.from(row['hash'] as Uint8Array)).toEqual(hash)
+      previous = hash
+    }
+    database.close()
+  })
+
+  it('a grant carries what must be proven later', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    books.usePolicy(policy({ keepsMs: 30 * DAY }))
+    const { seq } = books.states.change(says('op-ada', 'improve.statistics', 'granted', { evidence: 'form 17', expiresAtMs: MORNING + DAY, country: 'DE', source: 'terminal', machine: machine('SN-1').id }))
+    const event = [...books.ledger.events({ subject: person('op-ada') })].find((event) => event.seq === seq)!
+    expect(event).toMatchObject({ type: 'consent.granted', schema: 1, gateway: 'depot-7', day: '2026-11-23' })
+    expect(event.body).toMatchObject({
+      at: MORNING, operator: 'op-ada', purpose: 'improve.statistics', source: 'terminal', by: 'desk', evidence: 'form 17',
+      evidence_sha256: createHash('sha256').update('form 17').digest('hex'), language: 'de', expires_at: MORNING + DAY, machine: 'SN-1', country: 'DE',
+      supersedes: 0, policy: 'awp-2026-11',
+      scope: {
+        recipients: [{ id: 'oem-cloud', role: 'controller', region: 'EU', retentionMs: 30 * DAY }],
+        fields: { 'oem-cloud/status.position': 'grid{"size":500}' },
+      },
+    })
+    const again = books.states.change(says('op-ada', 'improve.statistics', 'withdrawn'))
+    expect([...books.ledger.events({ afterSeq: again.seq - 1 })][0]!.body).toMatchObject({ supersedes: seq })
+  })
+
+  it('refuses changes of what is written, through SQL too', () => {
+    const path = folder()
+    written(path)
+    const database = new DatabaseSync(join(path, 'ledger.db'))
+    expect(() => database.exec("UPDATE event SET type = 'consent.granted' WHERE seq = 3")).toThrow(/append-only/)
+    expect(() => database.exec('DELETE FROM event WHERE seq = 3')).toThrow(/append-only/)
+    database.close()
+  })
+
+  it('needs an SQLite that does not lose its log', () => {
+    expect(['3.51.3', '3.51.10', '3.53.4', '4.0.0'].map(atLeast)).toEqual([true, true, true, true])
+    expect(['3.51.2', '3.50.9', '3.7.0', '2.99.99', ''].map(atLeast)).toEqual([false, false, false, false, false])
+    const path = folder()
+    open(path, clockAt()).close()
+    const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+    expect(database.prepare('PRAGMA journal_mode').get()).toEqual({ journal_mode: 'wal' })
+    database.close()
+  })
+})
+
+describe('a person who is erased', () => {
+  it('leaves a chain that verifies, the same number of events, and nothing to read', () => {
+    const path = folder()
+    written(path)
+    const books = open(path, clockAt(MORNING + 60_000))
+    const { seq } = books.ledger.head
+    const before = [...books.ledger.events({ subject: person('op-ada') })]
+    expect(before.length).toBeGreaterThan(3)
+    expect(before.every((event) => event.body !== undefined)).toBe(true)
+    for (const store of books.stores) {
+      expect(store.erase(op('op-ada')).held, store.name).toBe(0)
+      expect(store.locate(op('op-ada')).records, store.name).toBe(0)
+      expect([...store.export(op('op-ada'))].filter((row) => row['state'] !== 'destroyed'), store.name).toEqual([])
+    }
+    expect(books.ledger.verify()).toMatchObject({ ok: true, events: seq })
+    expect(books.ledger.healthy).toBe(true)
+    expect([...books.ledger.events({ subject: person('op-ada') })]).toEqual([])
+    const after = [...books.ledger.events()]
+    expect(after).toHaveLength(seq)
+    for (const { seq } of before) expect(after[seq - 1]!.body).toBeUndefined()
+    // The others are as they were.
+    expect(after.filter((event) => event.body?.['operator'] === 'op-ben').length).toBeGreaterThan(0)
+    books.close()
+    const again = open(path, clockAt(MORNING + 120_000))
+    expect(again.ledger.healthy).toBe(true)
+    expect([...again.ledger.events()].filter((event) => event.body?.['operator'] === 'op-ada')).toEqual([])
+    expect(again.ledger.verify().ok).toBe(true)
+  })
+
+  it('is not erased while a hold lasts', () => {
+    const path = folder()
+    written(path)
+    const books = open(path, clockAt())
+    for (const store of books.stores) store.hold(op('op-ada'), 'case-1')
+    for (const store of books.stores.filter(({ name }) => name !== 'consent states')) {
+      const { records } = store.locate(op('op-ada'))
+      expect(store.erase(op('op-ada')), store.name).toEqual({ erased: 0, held: records })
+    }
+    expect([...books.ledger.events({ subject: person('op-ada') })].every((event) => event.body !== undefined)).toBe(true)
+  })
+
+  it('session events end with their day, for everybody', () => {
+    const path = folder()
+    written(path)
+    const books = open(path, clockAt(MORNING + 20 * DAY))
+    const sessions = (): number => [...books.ledger.events({ type: 'session.' })].filter((event) => event.body !== undefined).length
+    expect(sessions()).toBe(2)
+    const { records } = books.ledger.locate(op('op-ada'))
+    books.sweep(MORNING + 2 * DAY)
+    expect(sessions()).toBe(2)
+    books.sweep(MORNING + 20 * DAY)
+    expect(sessions()).toBe(0)
+    expect(books.ledger.locate(op('op-ada')).records).toBe(records - 1)
+    // Consent is untouched.
+    expect(books.states.show(op('op-ada')).rows).toHaveLength(2)
+    expect(books.ledger.verify().ok).toBe(true)
+    books.close()
+    expect(open(path, clockAt(MORNING + 20 * DAY)).ledger.healthy).toBe(true)
+  })
+})
+
+describe('damage is found, and closes everything', () => {
+  /** Changes the closed data folder, opens it again and expects the fault to be found at an event, or anywhere when undefined. */
+  const faults: readonly (readonly [what: string, harm: (path: string) => void, at: number | undefined])[] = [
+    ['one bit of a sealed body is flipped', (path) => sql(path, 'UPDATE event SET body = $bytes WHERE seq = 5', flipped(path, 'body', 5)), 5],
+    ['one bit of a hash is flipped', (path) => sql(path, 'UPDATE event SET hash = $bytes WHERE seq = 5', flipped(path, 'hash', 5)), 5],
+    ['one bit of a subject tag is flipped', (path) => sql(path, 'UPDATE event SET subject_tag = $bytes WHERE seq = 5', flipped(path, 'subject_tag', 5)), 5],
+    ['a withdrawal is made a grant', (path) => sql(path, "UPDATE event SET type = 'consent.granted' WHERE type = 'consent.withdrawn'"), 8],
+    ['a day is moved', (path) => sql(path, "UPDATE event SET day = '2026-11-22' WHERE seq = 2"), 2],
+    ['another gateway is named', (path) => sql(path, "UPDATE event SET gateway = 'depot-8' WHERE seq = 2"), 2],
+    ['an event in the middle is deleted', (path) => sql(path, 'DELETE FROM event WHERE seq = 6'), 6],
+    ['an event is deleted and the later ones move up', (path) => sql(path, 'DELETE FROM event WHERE seq = 6; UPDATE event SET seq = seq - 1 WHERE seq > 6'), 6],
+    ['the first event is deleted', (path) => sql(path, 'DELETE FROM event WHERE seq = 1'), 1],
+    ['the last event is cut off', (path) => sql(path, 'DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)'), 13],
+    ['the last five events are cut off', (path) => sql(path, 'DELETE FROM event WHERE seq > (SELECT max(seq) - 5 FROM event)'), 9],
+    ['all events are deleted', (path) => sql(path, 'DELETE FROM event; DELETE FROM subject_event'), 1],
+    ['two events change places', (path) => sql(path, 'UPDATE event SET seq = -1 WHERE seq = 5; UPDATE event SET seq = 5 WHERE seq = 8; UPDATE event SET seq = 8 WHERE seq = -1'), 5],
+    ['an event is put before the first one', (path) => sql(path, "INSERT INTO event SELECT 0, uuid, type, schema, gateway, day, subject_tag, key_id, body, prev, hash FROM event WHERE seq = 1"), 0],
+    ['an event is put behind the last one', (path) => sql(path, "INSERT INTO event SELECT 14, uuid, type, schema, gateway, day, subject_tag, key_id, body, prev, hash FROM event WHERE seq = 13"), 14],
+    ['a withdrawal is given to nobody in the index', (path) => sql(path, "UPDATE subject_event SET subject = x'' WHERE seq = 8"), 8],
+    ['a withdrawal is given to somebody else in the index', (path) => sql(path, 'UPDATE subject_event SET subject = (SELECT subject FROM subject_event WHERE seq = 6) WHERE seq = 8'), 8],
+    ['a trigger is gone', (path) => sql(path, ''), undefined],
+    ['yesterday\'s ledger is put back', (path) => restore(path, ['ledger.db']), 13],
+    ['yesterday\'s ledger and head are put back', (path) => restore(path, ['ledger.db', 'ledger.head']), 13],
+    ['the ledger is taken away', (path) => remove(path, 'ledger.db'), undefined],
+    ['the ledger and its head are taken away', (path) => { remove(path, 'ledger.db'); remove(path, 'ledger.head') }, undefined],
+    ['the head is taken away', (path) => remove(path, 'ledger.head'), undefined],
+    ['the head is emptied', (path) => writeFileSync(join(path, 'ledger.head'), ''), undefined],
+    ['the head names an earlier event', (path) => writeFileSync(join(path, 'ledger.head'), readFileSync(join(path, 'ledger.head'), 'latin1').replaceAll(/ 1[23] (?=[0-9a-f]{64})/g, ' 11 ')), undefined],
+    ['the database file is cut in half', (path) => { const file = readFileSync(join(path, 'ledger.db')); writeFileSync(join(path, 'ledger.db'), file.subarray(0, file.length / 2)) }, undefined],
+    ['the database file is no database', (path) => writeFileSync(join(path, 'ledger.db'), 'hello, this is not a database at all, sorry'), undefined],
+    ['a row of a person is gone from keys.db', (path) => keysSql(path, "DELETE FROM subject_row WHERE subject = (SELECT subject FROM subject_row WHERE use = 'ledger' LIMIT 1) OR 1"), undefined],
+  ]
+
+  it.each(faults)('%s', (_, harm, at) => {
+    const path = folder()
+    written(path)
+    restorePoint(path)
+    later(path)
+    harm(path)
+    const damage: string[] = []
+    const books = open(path, clockAt(MORNING + 10 * 60_000), { onDamage: (reason) => damage.push(reason) })
+    // Decided before anything asks for it: consent is closed from the first message on.
+    expect(books.ledger.healthy).toBe(false)
+    expect(damage).toHaveLength(1)
+    expect(damage[0]).not.toMatch(/op-|SN-|statistics/)
+    expect(() => books.ledger.append({ type: 'rules.activated', body: {} })).toThrow(expect.objectContaining({ code: 'LEDGER-DAMAGED' }))
+    if (at !== undefined) expect(books.ledger.verify()).toMatchObject({ ok: false, brokenAt: at })
+  })
+
+  it('while it is untouched it is healthy: the table above can fail', () => {
+    const path = folder()
+    written(path)
+    restorePoint(path)
+    later(path)
+    const books = open(path, clockAt(MORNING + 10 * 60_000))
+    expect(books.ledger.healthy).toBe(true)
+    expect(books.ledger.verify()).toEqual({ ok: true, events: 13, brokenAt: undefined, reason: undefined })
+  })
+
+  it('flips of single bytes all over the file are found, or touch nothing that is read', () => {
+    const path = folder()
+    written(path)
+    const whole = readFileSync(join(path, 'ledger.db'))
+    const truth = contentOf(path)
+    const intact = truth()
+    let found = 0
+    for (let at = 7; at < whole.length; at += 397) {
+      const harmed = Buffer.from(whole)
+      harmed[at]! ^= 0x20
+      writeFileSync(join(path, 'ledger.db'), harmed)
+      remove(path, 'ledger.db-wal')
+      remove(path, 'ledger.db-shm')
+      const keys = new SqliteSubjectKeys({ folder: path, root: ROOT, tenant: 'demo', readOnly: true })
+      const ledger = new SqliteLedger({ folder: path, keys, gateway: 'depot-7', clock: clockAt(), readOnly: true })
+      if (!ledger.healthy || !ledger.verify().ok) found++
+      else expect(truth(), `byte ${at}`).toBe(intact)
+      ledger.close()
+      keys.close()
+    }
+    expect(found).toBeGreaterThan(20)
+  })
+
+  it('a change beneath the running gateway is found by verify, which closes everything', () => {
+    const path = folder()
+    const books = open(path, clockAt())
+    register(books)
+    books.usePolicy(policy())
+    books.states.change(says('op-ada', 'improve.statistics', 'granted'))
+    books.states.change(says('op-ada', 'improve.statistics', 'withdrawn'))
+    expect(books.ledger.verify().ok).toBe(true)
+    sql(path, 'DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)')
+    expect(books.ledger.verify()).toMatchObject({ ok: false, brokenAt: 5 })
+    expect(books.ledger.healthy).toBe(false)
+    expect(() => books.states.change(says('op-ada', 'improve.statistics', 'granted'))).toThrow(/takes no entries/)
+  })
+
+  it('an index that was deleted is found again from the tags', () => {
+    const path = folder()
+    written(path)
+    const before = open(path, clockAt())
+    const history = [...before.ledger.events({ subject: person('op-ada') })].map((event) => event.seq)
+    before.close()
+    const database = new DatabaseSync(join(path, 'ledger.db'))
+    database.exec('DELETE FROM subject_event')
+    database.close()
+    const books = open(path, clockAt())
+    expect(books.ledger.healthy).toBe(true)
+    expect([...books.ledger.events({ subject: person('op-ada') })].map((event) => event.seq)).toEqual(history)
+  })
+})
+
+describe('group commit', () => {
+  it('an enqueued event is durable after flush and not before', () => {
+    const path = folder()
+    const books = open(path, clockAt())
+    const seen = (): number => {
+      const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+      const count = Number(database.prepare('SELECT count(*) AS n FROM event').get()!['n'])
+      database.close()
+      return count
+    }
+    const first = books.ledger.enqueue({ type: 'key.made', body: {} })
+    expect(books.ledger.enqueue({ type: 'key.made', body: {} })).toBe(first + 1)
+    expect(seen()).toBe(0)
+    books.ledger.flush()
+    expect(seen()).toBe(2)
+    books.ledger.enqueue({ type: 'key.made', body: {} })
+    books.ledger.append({ type: 'key.made', body: {} })
+    expect(seen()).toBe(4)
+  })
+
+  it('commits by itself at the end of the turn', async () => {
+    const path = folder()
+    const books = open(path, clockAt())
+    books.ledger.enqueue({ type: 'key.made', body: {} })
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
+    const copy = copyOf(path)
+    expect(open(copy, clockAt()).ledger.head.seq).toBe(1)
+  })
+
+  it('reads events by subject, type, beginning of a type and sequence, over pages', () => {
+    const books = open(folder(), clockAt())
+    for (let i = 0; i < 1_300; i++) books.ledger.enqueue({ type: i % 2 === 0 ? 'key.made' : 'key.makes', body: { i } })
+    const made = [...books.ledger.events({ type: 'key.made' })]
+    expect(made.map((event) => event.body!['i'])).toEqual(Array.from({ length: 650 }, (_, i) => i * 2))
+    expect([...books.ledger.events({ type: 'key.' })]).toHaveLength(1_300)
+    expect([...books.ledger.events({ afterSeq: 1_290 })].map((event) => event.seq)).toEqual([1291, 1292, 1293, 1294, 1295, 1296, 1297, 1298, 1299, 1300])
+    expect([...books.ledger.events({ type: 'rules.' })]).toEqual([])
+    expect(new Set(made.map((event) => event.uuid)).size).toBe(650)
+    expect(made[0]!.uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  })
+
+  it('refuses a body beyond the bound and stays as it was', () => {
+    const books = open(folder(), clockAt())
+    expect(() => books.ledger.append({ type: 'key.made', body: { text: 'x'.repeat(300_000) } })).toThrow(expect.objectContaining({ code: 'LEDGER-BODY' }))
+    expect(books.ledger.append({ type: 'key.made', body: {} })).toBe(1)
+    expect(books.ledger.verify().ok).toBe(true)
+  })
+})
+
+/** Runs SQL on the closed ledger as somebody with the file would: without the triggers, which are put back. */
+function sql(path: string, text: string, bytes?: Uint8Array): void {
+  const database = new DatabaseSync(join(path, 'ledger.db'))
+  const triggers = database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").all().map((row) => String(row['sql']))
+  database.exec('DROP TRIGGER event_is_final; DROP TRIGGER event_stays')
+  if (bytes === undefined) database.exec(text)
+  else database.prepare(text).run({ bytes })
+  if (text !== '') for (const trigger of triggers) database.exec(trigger)
+  else database.exec('CREATE TRIGGER event_stays AFTER INSERT ON event BEGIN SELECT 1; END')
+  database.close()
+}
+
+function keysSql(path: string, text: string): void {
+  const database = new DatabaseSync(join(path, 'keys.db'))
+  database.exec(text)
+  database.close()
+}
+
+function flipped(path: string, column: string, seq: number): Uint8Array {
+  const database = new DatabaseSync(join(path, 'ledger.db'))
+  const bytes = Uint8Array.from(database.prepare(`SELECT ${column} AS bytes FROM event WHERE seq = ?`).get(seq)!['bytes'] as Uint8Array)
+  database.close()
+  bytes[bytes.length >> 1]! ^= 1
+  return bytes
+}
+
+/** All rows as text, read without our code. */
+function contentOf(path: string): () => string {
+  return () => {
+    const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+    const rows = database.prepare('SELECT event.*, subject FROM event LEFT JOIN subject_event USING (seq) ORDER BY seq').all()
+    database.close()
+    return JSON.stringify(rows.map((row) => Object.values(row).map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value))))
+  }
+}
+
+function restorePoint(path: string): void {
+  for (const name of ['ledger.db', 'ledger.head']) copyFileSync(join(path, name), join(path, `${name}.backup`))
+}
+
+/** The day after the backup: Cem withdraws. */
+function later(path: string): void {
+  const clock = clockAt(MORNING + 5 * 60_000)
+  const books: Books = open(path, clock)
+  expect(books.ledger.head.seq).toBe(12)
+  books.usePolicy(policy())
+  books.states.change(says('op-cem', 'personalise', 'withdrawn'))
+  expect(books.ledger.head.seq).toBe(13)
+  books.close()
+}
+
+function restore(path: string, names: readonly string[]): void {
+  for (const name of names) copyFileSync(join(path, `${name}.backup`), join(path, name))
+}
+
+function remove(path: string, name: string): void {
+  if (existsSync(join(path, name))) rmSync(join(path, name))
+}
