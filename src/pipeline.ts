@@ -51,7 +51,7 @@ const AHEAD_MS = 300_000
 export function createPipeline(parts: PipelineParts): Pipeline {
   const { sessions, consent, outbox, metrics } = parts
   let active: Snapshot | undefined
-  const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes)
+  const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes + 1)
   const facts = createFacts()
   const decision = nobody()
   const context = createContext()
@@ -84,6 +84,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
 
     // Probe: streams that share a topic differ in the oneof member they carry.
     scratch.set(publish.payload, 0)
+    scratch[length] = 0
     let entry: StreamEntry | undefined
     for (const candidate of matched.entries) {
       const fault = candidate.probe(scratch, 0, length, facts)
@@ -112,7 +113,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     context.machine = machine.id
     context.scope = now.scopeOf(machine)
     const outputs = entry.outputs
-    let end: number = LIMITS.packetBytes
+    let end: number = LIMITS.packetBytes + 1
     let count = 0
     for (let i = 0; i < outputs.length; i++) {
       const output = outputs[i] as OutputEntry

@@ -3,7 +3,8 @@
  * gateway itself, between stand-ins for what surrounds it, so that what is shown here is what would leave.
  * Grid cells are never sticky here: what came before a message must not show in its result.
  */
-import { Gate, gate, type GateState } from './domain/basis.ts'
+import { hkdfSync } from 'node:crypto'
+import { Gate, gate, operatorFieldsAllowed, type GateState } from './domain/basis.ts'
 import { clear, nobody, type ConsentState, type Decision } from './domain/consent.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, StreamId } from './domain/ids.ts'
 import type { BasisEntry, Output, Policy, Stream } from './domain/policy.ts'
@@ -15,8 +16,7 @@ import type { Cells } from './minimise/cells.ts'
 import { snap } from './minimise/grid.ts'
 import { planFor, VARIANTS, variantIndex, type Plan } from './minimise/plan.ts'
 import { createFacts, createProbe, type Facts, type Probe } from './minimise/probe.ts'
-import type { PseudonymKeys } from './minimise/pseudonym.ts'
-import { operatorFieldsAllowed } from './domain/basis.ts'
+import { derivedRows, type PseudonymKeys } from './minimise/pseudonym.ts'
 import { createPipeline } from './pipeline.ts'
 import { buildSnapshot, type OutputEntry } from './snapshot.ts'
 
@@ -195,6 +195,28 @@ export function decisionFor(policy: Policy, assumed: Assumed): Decision {
     if (assumed.notice) decision.notice |= 1 << index
   }
   return decision
+}
+
+/** The root key of tests and of `filter` without --keys: published here, so nothing made under it protects anybody. Every gateway refuses it. */
+export const OFFLINE_KEY: Uint8Array = Uint8Array.from({ length: 32 }, (_, index) => index)
+export const OFFLINE_TENANT = 'demo'
+
+export interface OfflineKeysText {
+  readonly root?: Uint8Array | undefined
+  readonly tenant?: string | undefined
+  /** `machine:SN-1` -> 32 bytes; whoever is not in it has no row. Without it rows are derived from the root. */
+  readonly rows?: ReadonlyMap<string, Uint8Array> | undefined
+}
+
+/** Keys for use without a gateway (rules-language 5). */
+export function offlineKeys(text: OfflineKeysText = {}): PseudonymKeys {
+  const { root = OFFLINE_KEY, tenant = OFFLINE_TENANT } = text
+  return { root, tenant, rows: derivedRows(root, tenant, text.rows) }
+}
+
+/** The operator session of somebody who is assumed to be signed on: HKDF-SHA256(root, tenant, "parapet/v1|filter-session|OPERATOR"), 16 bytes in hex. */
+export function offlineSession(keys: Pick<PseudonymKeys, 'root' | 'tenant'>, operator: string): string {
+  return Buffer.from(hkdfSync('sha256', keys.root, Buffer.from(keys.tenant, 'utf8'), Buffer.from(`parapet/v1|filter-session|${operator}`, 'utf8'), 16)).toString('hex')
 }
 
 export interface MachineText {

@@ -71,7 +71,8 @@ function checkRule(source: Source, output: Output, one: OutputStream, rule: Fiel
   const contract = bases.find(({ entry }) => entry.basis === 'contract')
   const person = leaves.find((leaf) => leaf.identifies.includes('operator') || leaf.identifies.includes('session'))
   if (contract !== undefined && person !== undefined) {
-    findings.add('CONTRACT-OPERATOR', { ...where, of: 'key' }, `"${person.path}" identifies an operator, and "${output.id}" rests on a contract${contract.place === '' ? '' : ` in ${contract.place}`}.`)
+    findings.add('CONTRACT-OPERATOR', where, `"${person.path}" identifies an operator, and "${output.id}" rests on a contract${contract.place === '' ? '' : ` in ${contract.place}`}.`)
+    return
   }
   const open = bases.find(({ entry }) => opensWithoutYes(entry))
   if (open === undefined) return
@@ -80,7 +81,7 @@ function checkRule(source: Source, output: Output, one: OutputStream, rule: Fiel
   const what = `"${personal.path}" is ${personal.additional ? 'additional' : 'always personal'}${personal.field !== undefined && personal.field.classified === undefined ? ' (it has no classification)' : ''}`
   const why = `"${output.id}" can be open without consent (${open.entry.basis}${open.place === '' ? '' : ` in ${open.place}`})`
   if (!rule.pair) {
-    findings.add('PAIR-MISSING', { ...where, of: 'key' }, `${what}, and ${why}.`)
+    findings.add('PAIR-MISSING', where, `${what}, and ${why}.`, personal.field?.classified === undefined && personal.point === undefined ? 'Classify it under `fields:`, or write { consent: keep, no_consent: drop }.' : undefined)
   } else if (exposed(rule, rule.noConsent, one.stream).some((leaf) => (leaf.additional || leaf.personal === 'always') && !isGeneralising(leaf.chain))) {
     findings.add('PAIR-NOT-GENERAL', step(where, 'no_consent'), `${what}, and ${why}, so what leaves without consent must be dropped or generalised.`)
   }
@@ -134,7 +135,7 @@ function checkTopic(source: Source, output: Output): void {
     for (const one of output.streams) {
       const trouble = topicFieldTrouble(source, output, one, name)
       if (trouble === undefined) continue
-      findings.add('TOPIC-FIELD', { ...where, at }, `The topic names {${name}}, ${trouble.why} in the stream "${one.stream.id}".`, trouble.mend)
+      findings.add('TOPIC-FIELD', { ...where, at }, `In the stream "${one.stream.id}" the {${name}} of the topic ${trouble.why}.`, trouble.mend)
       break
     }
   }
@@ -144,18 +145,18 @@ function topicFieldTrouble(source: Source, output: Output, one: OutputStream, na
   const rule = one.fields.find((candidate) => candidate.path === name)
   if (rule === undefined) {
     const usable = one.fields.filter((candidate) => candidate.target.kind === 'field').map((candidate) => candidate.path)
-    return { why: 'which is no field of the output', mend: `Name the field in the output, or use another. ${suggestion(name, ['stream', ...usable])}`.trim() }
+    return { why: 'is no field of the output', mend: `Name the field in the output, or use another. ${suggestion(name, ['stream', ...usable])}`.trim() }
   }
-  if (rule.target.kind === 'point') return { why: 'a position, which cannot be a topic level' }
+  if (rule.target.kind === 'point') return { why: 'is a position, which cannot be a topic level' }
   const leaf = rule.target.fields.at(-1)
   const kind = leaf === undefined ? 'message' : kindOf(leaf)
-  if (kind === 'message' || kind === 'bytes' || kind === 'float' || rule.target.fields.some((field) => field.repeated)) return { why: 'which is no single text or whole number' }
+  if (kind === 'message' || kind === 'bytes' || kind === 'float' || rule.target.fields.some((field) => field.repeated)) return { why: 'is no single text or whole number' }
   const branches = [rule.consent, rule.noConsent]
-  if (branches.some((branch) => branch.kind !== 'chain' || isDrop(branch.chain))) return { why: 'which does not leave in every branch', mend: 'Use a field that always leaves: without it the message could not be sent.' }
+  if (branches.some((branch) => branch.kind !== 'chain' || isDrop(branch.chain))) return { why: 'does not leave in every branch', mend: 'Use a field that always leaves: without it the message could not be sent.' }
   const operator = rule.target.fields.some((field) => ['operator', 'session'].includes(classificationOf(field).subject))
   const open = basesOf(source.policy, output).find(({ entry }) => strictness(entry.basis) < Strictness.opt_out)
   // Nobody known: the field is dropped (rules-language 3.4), the topic cannot be filled, and the whole message would be refused.
-  if (operator && open !== undefined) return { why: `which is dropped when nobody is signed on, although the output is open then (${open.entry.basis})`, mend: 'Use a field that always leaves.' }
+  if (operator && open !== undefined) return { why: `is dropped when nobody is signed on, although the output is open then (${open.entry.basis})`, mend: 'Use a field that always leaves.' }
   return undefined
 }
 

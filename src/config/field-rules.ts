@@ -32,7 +32,7 @@ export function readFieldRules(input: FieldRuleInput, findings: Findings, origin
     if (target === undefined) continue
     const rule = readRule(name, text, target, input, where, findings)
     if (rule === undefined) continue
-    origin.set(rule, where)
+    origin.set(rule, { ...where, of: 'key' })
     rules.push(rule)
   }
   checkOverlaps(rules, findings, origin)
@@ -123,7 +123,7 @@ function targetOf(name: string, stream: Stream, where: Where, findings: Findings
   const fields = pathOf(stream.message, name)
   const atKey: Where = { ...where, of: 'key' }
   if (fields === undefined) {
-    findings.add('UNKNOWN-FIELD', atKey, `${stream.message.name} has no field "${name}", and the stream "${stream.id}" no point of that name.`, suggestion(name, [...stream.points.map((one) => one.name), ...fieldNames(stream.message)]))
+    findings.add('UNKNOWN-FIELD', atKey, `The message ${stream.message.name} has no field "${name}", and the stream "${stream.id}" no point of that name.`, suggestion(name, [...stream.points.map((one) => one.name), ...fieldNames(stream.message)]))
     return undefined
   }
   const owner = stream.points.find((one) => partsOf(one).some((part) => part === name || part.startsWith(`${name}.`)))
@@ -242,7 +242,8 @@ function readTransform(text: TransformText, subject: Subject, where: Where, find
   }
   const read = spec.read(argument, subject)
   if ('params' in read) return { name, params: read.params }
-  findings.add('TRANSFORM-ARGUMENT', atArgument, `"${name}" on "${subject.path}" ${read.problem}.`, `Example: \`${spec.example}\`.`)
+  const { problem } = read
+  findings.add('TRANSFORM-ARGUMENT', atArgument, `"${name}" on "${subject.path}"${problem.startsWith('"') ? ':' : ''} ${problem}${problem.endsWith('…') ? '' : '.'}`, `Example: \`${spec.example}\`.`)
   return undefined
 }
 
@@ -269,7 +270,7 @@ function readKeyed(name: string, text: KeyedText, target: Target, stream: Stream
   const key = message.byName.get(member)
   if (key === undefined || key.repeated || !['integer', 'enum'].includes(kindOf(key))) {
     const numbers = message.fields.filter((one) => !one.repeated && ['integer', 'enum'].includes(kindOf(one))).map((one) => one.name)
-    findings.add('KEYED', step(where, 'by'), `${message.name} has no whole number "${member}" that could be the key.`, suggestion(member, numbers))
+    findings.add('KEYED', step(where, 'by'), `The message ${message.name} has no whole number "${member}" that could be the key.`, suggestion(member, numbers))
     return undefined
   }
   const before = findings.list.length
@@ -289,7 +290,7 @@ function readMembers(text: Named<ChainText>, message: MessageShape, list: string
     const field = message.byName.get(name)
     const at = step(where, name)
     if (field === undefined) {
-      findings.add('UNKNOWN-FIELD', { ...at, of: 'key' }, `${message.name} has no field "${name}".`, suggestion(name, [...message.byName.keys()]))
+      findings.add('UNKNOWN-FIELD', { ...at, of: 'key' }, `The message ${message.name} has no field "${name}".`, suggestion(name, [...message.byName.keys()]))
       continue
     }
     const path = `${list}.${name}`

@@ -84,7 +84,7 @@ function checkExpect(expect: Named<unknown> | undefined, streamId: unknown, path
     for (const name of Object.keys(fields as Named<unknown>)) {
       const first = name.split('.')[0] as string
       if (name === '$rest' || stream.points.some((point) => point.name === name) || stream.message.byName.has(first)) continue
-      findings.add('UNKNOWN-FIELD', { path: [...path, id, name], of: 'key' }, `${stream.message.name} has no field "${name}".`, suggestion(name, [...stream.points.map((point) => point.name), ...fieldNames(stream.message)]))
+      findings.add('UNKNOWN-FIELD', { path: [...path, id, name], of: 'key' }, `The message ${stream.message.name} has no field "${name}".`, suggestion(name, [...stream.points.map((point) => point.name), ...fieldNames(stream.message)]))
     }
   }
 }

@@ -120,7 +120,7 @@ function classify(rules: RulesFile, schemas: Schemas, findings: Findings): Schem
     }
     const field = message.byName.get(fieldName)
     if (field === undefined) {
-      findings.add('UNKNOWN-FIELD', where, `${messageName} has no field "${fieldName}".`, nearest(fieldName, message.byName.keys()) === undefined ? undefined : suggestion(fieldName, message.byName.keys()))
+      findings.add('UNKNOWN-FIELD', where, `The message ${messageName} has no field "${fieldName}".`, nearest(fieldName, message.byName.keys()) === undefined ? undefined : suggestion(fieldName, message.byName.keys()))
     } else if (field.classified !== undefined) {
       findings.add('CLASSIFIED', where, `The schema itself classifies "${key}".`)
     } else {

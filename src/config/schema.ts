@@ -90,7 +90,7 @@ export function rulesSchema(): JsonSchema {
         if: { type: 'object', anyOf: [{ required: ['consent'] }, { required: ['no_consent'] }] },
         then: object({
           consent: { $ref: '#/$defs/treatment', description: 'With the operator\'s valid yes for the purpose of the output.' },
-          no_consent: { $ref: '#/$defs/treatment', description: 'Without it: the same or coarser.' },
+          no_consent: { $ref: '#/$defs/treatment', description: 'What leaves without the yes: the same or coarser.' },
         }, ['consent', 'no_consent']),
         else: { $ref: '#/$defs/treatment' },
       },

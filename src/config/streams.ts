@@ -75,7 +75,7 @@ function readStream(id: StreamId, index: number, text: StreamText, message: Mess
   const path: Path = ['streams', id]
   const problem = topicProblem(text.topic)
   if (problem !== undefined) findings.add('STREAM-TOPIC', { path: [...path, 'topic'] }, `The topic pattern ${problem.sentence}`, problem.mend)
-  const points = Object.entries(text.points ?? {}).map(([name, point]) => readPoint(name, point, message, [...path, 'points', name], findings)).filter((point) => point !== undefined)
+  const points = Object.entries(text.points ?? {}).map(([name, point]) => readPoint(name, point, message, [...path, 'points', name], findings))
   checkPoints(points, message, path, findings)
   return {
     id,
@@ -93,7 +93,7 @@ function readStream(id: StreamId, index: number, text: StreamText, message: Mess
 /** A field by its path, or a finding with the nearest name. */
 export function fieldAt(path: string, message: MessageShape, where: Path, findings: Findings): FieldShape[] | undefined {
   const fields = pathOf(message, path)
-  if (fields === undefined) findings.add('UNKNOWN-FIELD', { path: where }, `${message.name} has no field "${path}".`, suggestion(path, fieldNames(message)))
+  if (fields === undefined) findings.add('UNKNOWN-FIELD', { path: where }, `The message ${message.name} has no field "${path}".`, suggestion(path, fieldNames(message)))
   return fields
 }
 
@@ -148,7 +148,7 @@ function readCase(text: string, message: MessageShape, where: Path, findings: Fi
         group = part
         continue
       }
-      findings.add('UNKNOWN-FIELD', { path: where }, `${message.name} has no oneof member "${text}".`, suggestion(text, memberNames(message)))
+      findings.add('UNKNOWN-FIELD', { path: where }, `The message ${message.name} has no oneof member "${text}".`, suggestion(text, memberNames(message)))
       return undefined
     }
     group = undefined
@@ -158,7 +158,7 @@ function readCase(text: string, message: MessageShape, where: Path, findings: Fi
   }
   if (last?.oneof === undefined || group !== undefined) {
     const members = memberNames(message)
-    findings.add('STREAM-CASE', { path: where }, `"${text}" is no member of a oneof.`, members.length === 0 ? `${message.name} has no oneof; remove \`case\`.` : suggestion(text, members))
+    findings.add('STREAM-CASE', { path: where }, `"${text}" is no member of a oneof.`, members.length === 0 ? `The message ${message.name} has no oneof; remove \`case\`.` : suggestion(text, members))
     return undefined
   }
   return names.join('.')
@@ -175,9 +175,10 @@ function memberNames(message: MessageShape): string[] {
 
 const SCALES = { deg: 1, e5: 1e-5, e6: 1e-6, e7: 1e-7 } as const
 
-function readPoint(name: string, text: PointText, message: MessageShape, where: Path, findings: Findings): Point | undefined {
+/** The point, whether its parts are right or not: a wrong one is reported here, and not again where outputs name it. */
+function readPoint(name: string, text: PointText, message: MessageShape, where: Path, findings: Findings): Point {
   const delta = text.kind === 'delta'
-  const before = findings.errors
+  let unitChecked = false
   const scale = typeof text.unit === 'string' ? SCALES[text.unit] : text.unit.scale
   for (const key of ['lat', 'lon', 'dlat', 'dlon', 'dt'] as const) {
     const part = text[key]
@@ -189,14 +190,17 @@ function readPoint(name: string, text: PointText, message: MessageShape, where: 
     const kind = kindOf(leaf)
     if (!singular(fields.slice(0, -1)) || leaf.repeated !== steps || leaf.map || !['integer', 'big', 'float'].includes(kind)) {
       findings.add('POINT', { path: [...where, key] }, `"${part}" cannot be ${steps ? 'the steps' : 'a coordinate'} of "${name}": it must be ${steps ? 'a repeated number' : 'one number per message'}.`)
-    } else if (key !== 'dt' && scale !== 1 && kind === 'float') {
+    } else if (key === 'dt' || unitChecked) {
+      continue
+    } else if (scale !== 1 && kind === 'float') {
+      unitChecked = true
       findings.add('POINT', { path: [...where, 'unit'] }, `"${part}" is a floating point number, so its unit is degrees.`, 'Write `unit: deg`.')
-    } else if (key !== 'dt' && scale === 1 && kind !== 'float') {
+    } else if (scale === 1 && kind !== 'float') {
+      unitChecked = true
       findings.add('POINT', { path: [...where, 'unit'] }, `"${part}" holds whole numbers, which as degrees would be 111 km apart.`, 'Write `unit: e7` (or e6, e5, { scale: … }).')
     }
   }
   const valid = text.valid === undefined ? undefined : readCondition(text.valid, { msg: message, points: [], machine: false, country: false }, [...where, 'valid'], findings)
-  if (findings.errors > before) return undefined
   return { name, kind: delta ? 'delta' : 'plain', lat: text.lat, lon: text.lon, dlat: text.dlat, dlon: text.dlon, dt: text.dt, scale, valid }
 }
 
@@ -232,6 +236,8 @@ function checkTopics(streams: readonly Stream[], findings: Findings): void {
       const where: Path = ['streams', stream.id]
       if (shared.length > 1 && stream.case === undefined && findings.yaml.has([...where, 'case'])) continue
       if (shared.length > 1 && stream.case === undefined) {
+        // Of two that say nothing, the second is the one that was added.
+        if (stream === first && shared.some((one) => one !== first && one.case === undefined)) continue
         const other = shared.find((one) => one !== stream) as Stream
         findings.add('STREAM-SHARED', { path: [...where, 'topic'] }, `The streams "${other.id}" and "${stream.id}" have the same topic, and "${stream.id}" has no \`case\`.`)
       } else if (stream.message !== first.message) {

@@ -45,7 +45,7 @@ export function parseYaml(file: string, source: string): Yaml {
   let document: Document.Parsed
   try {
     // Keys are compared below: the library's own comparison is quadratic in the number of keys.
-    document = parseDocument(text, { version: '1.2', schema: 'core', merge: true, strict: true, uniqueKeys: false, prettyErrors: false, lineCounter: lines, logLevel: 'silent' })
+    document = parseDocument(text, { version: '1.2', schema: 'core', merge: true, strict: true, uniqueKeys: false, prettyErrors: false, lineCounter: lines })
   } catch (error) {
     // Deep nesting ends in the library's own recursion.
     const sentence = error instanceof RangeError ? 'The text is nested too deeply.' : 'The text is no YAML.'

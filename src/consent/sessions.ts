@@ -428,6 +428,8 @@ interface Track {
  */
 export function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs: number, rowOf: (operator: OperatorId) => number): Interval[] {
   const intervals: Interval[] = []
+  /** People whose sign-off shows that they were there until then, beside who was signed on. */
+  const left: Presence[] = []
   for (const mark of marks) {
     const open = intervals.at(-1)
     const isOpen = open !== undefined && open.toMs > mark.atMs
@@ -436,11 +438,13 @@ export function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quaran
       const { toMs } = open
       open.toMs = mark.atMs
       if (mark.operator === undefined || mark.operator === open.operator || open.operator === undefined) continue
-      intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others: [rowOf(mark.operator), ...open.others] })
+      left.push({ row: rowOf(mark.operator), operator: mark.operator, toMs: mark.atMs })
+      const others = rowsAround([...intervals, ...left], mark.atMs - quarantineMs, open.operator)
+      intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others })
       continue
     }
     if (isOpen) open.toMs = mark.atMs
-    const others = [...new Set(intervals.filter((before) => before.toMs > mark.atMs - quarantineMs && before.operator !== mark.operator).flatMap((before) => [before.row, ...before.others]))]
+    const others = rowsAround([...intervals, ...left], mark.atMs - quarantineMs, mark.operator)
     if (mark.kind === 'nobody') {
       const endMs = mark.atMs + quarantineMs
       intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', quarantineMs: endMs, others })
@@ -458,4 +462,15 @@ export function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quaran
     })
   }
   return intervals
+}
+
+interface Presence {
+  readonly row: number
+  readonly operator: OperatorId | undefined
+  readonly toMs: number
+}
+
+/** Rows of everybody but one who was there after a time. */
+function rowsAround(presences: readonly Presence[], sinceMs: number, except: OperatorId | undefined): number[] {
+  return [...new Set(presences.filter(({ toMs, operator }) => toMs > sinceMs && operator !== except).map(({ row }) => row))]
 }

@@ -95,7 +95,8 @@ export class SqliteSubjectKeys implements SubjectKeys, SubjectStore {
       this.#select = this.#db.prepare('SELECT kind, wrapped, key_id, state FROM subject_row WHERE subject = ? AND use = ?')
       this.#insert = this.#db.prepare("INSERT INTO subject_row (subject, kind, use, wrapped, key_id, state) VALUES (?, ?, ?, ?, ?, 'active')")
       this.#selectPeriod = this.#db.prepare('SELECT wrapped, key_id, state FROM period_row WHERE period = ?')
-      this.#loadGatewayRows()
+      if (options.readOnly === true) this.#loadGatewayRows()
+      else inTransaction(this.#db, () => this.#loadGatewayRows())
       this.#tombstones = new Tombstones(graves, this.gatewayRow('tombstone'), Number(this.fact('tombstones') ?? '0'), options.readOnly === true)
       if (options.readOnly !== true) this.#reapply()
     } catch (error) {

@@ -196,11 +196,11 @@ class Emitter {
     const wire = field.packed ? 2 : wireTypeOf(field)
     const tag = field.number * 8 + wire
     const bytes = varintBytes(tag)
-    const test = bytes.map((byte, at) => `s[p${at === 0 ? '' : ` + ${at}`}] === ${byte}`).join(' && ')
+    const test = tagTest(bytes)
     if (role.value) this.locals.push(`v${field.number} = ${kindOf(field) === 'bool' ? 'false' : '0'}`)
     if (role.span) this.locals.push(`a${field.number} = 0`, `b${field.number} = 0`)
     if (field.presence && role.step !== undefined) this.locals.push(`h${field.number} = 0`)
-    this.block(`if (p < end && ${test}) {`, () => {
+    this.block(`if (${test}) {`, () => {
       if (member !== '') this.line(member)
       if (run !== 0) this.line(`if (r${run} < 0) r${run} = p`)
       if (field.presence && role.step !== undefined) this.line(`h${field.number} = 1`)
@@ -217,7 +217,7 @@ class Emitter {
     this.line(`p = stepOver(${shape}, s, p, end)`)
     this.line('if (p < 0) return -1')
     if (field.packed) return
-    this.block(`while (p < end && ${test}) {`, () => {
+    this.block(`while (${test}) {`, () => {
       this.line(`p = stepOver(${shape}, s, p + ${varintBytes(field.number * 8 + wireTypeOf(field)).length}, end)`)
       this.line('if (p < 0) return -1')
     })
@@ -256,6 +256,7 @@ class Emitter {
     this.line('if (!(p <= end)) return -1')
     if (role.span) this.line(`a${field.number} = q; b${field.number} = p`)
     if (field.type !== 'string') return
+    this.line('for (; q + 8 <= p; q += 8) if ((s[q] | s[q + 1] | s[q + 2] | s[q + 3] | s[q + 4] | s[q + 5] | s[q + 6] | s[q + 7]) > 127) break')
     this.line('for (; q < p; q++) if (s[q] > 127) break')
     this.line('if (q !== p && !isUtf8(s, q, p)) return -1')
   }
@@ -275,26 +276,59 @@ class Emitter {
   /** Minimal varints of the type's own width; negative int32, int64 and enums (ten bytes) are left to the interpreter. */
   private scanVarint(role: Role, zeroIsOdd: boolean): void {
     const { field } = role
-    const wide = field.type === 'int64' || field.type === 'uint64' || field.type === 'sint64'
     this.line('n = s[p++]')
     if (field.type === 'bool') {
       this.line(zeroIsOdd ? 'if (n !== 1) return -1' : 'if (n > 1) return -1')
       if (role.value) this.line(`v${field.number} = n === 1`)
       return
     }
-    this.block('if (n > 127) {', () => {
-      this.line('n -= 128')
-      this.line('m = 128')
-      this.line(`do { q = s[p++]; n += (q & 127) * m; m *= 128 } while (q > 127 && m < ${wide ? '72057594037927936' : '34359738368'})`)
-      this.line('if (!(q > 0 && q < 128)) return -1')
-      const max = wide ? Number.MAX_SAFE_INTEGER : field.type === 'uint32' || field.type === 'sint32' ? 4_294_967_295 : 2_147_483_647
-      this.line(`if (n > ${max}) return -1`)
-    }, zeroIsOdd ? '} else if (n === 0) return -1' : '}')
-    if (field.enum?.closed === true) this.line(`if (!${this.need({ name: `M${field.number}`, kind: 'members', field })}.has(n)) return -1`)
+    const isClosed = field.enum?.closed === true
+    const otherwise = zeroIsOdd ? '} else if (n === 0) return -1' : '}'
+    if (role.value || isClosed) this.block('if (n > 127) {', () => this.scanValue(field), otherwise)
+    else this.block('if (n > 127) {', () => this.scanLength(field), otherwise)
+    if (isClosed) this.line(`if (!${this.need({ name: `M${field.number}`, kind: 'members', field })}.has(n)) return -1`)
     if (!role.value) return
     if (field.type === 'sint32') this.line(`v${field.number} = (n >>> 1) ^ -(n & 1)`)
     else if (field.type === 'sint64') this.line(`v${field.number} = n % 2 === 0 ? n / 2 : -(n + 1) / 2`)
     else this.line(`v${field.number} = n`)
+  }
+
+  /** Largest fifth byte of a 32-bit varint. */
+  private fifth(field: FieldShape): number {
+    return field.type === 'uint32' || field.type === 'sint32' ? 15 : 7
+  }
+
+  /** The rest of a varint whose value is needed: 28 bits as an integer, what lies above by a multiplication. */
+  private scanValue(field: FieldShape): void {
+    const wide = isWide(field)
+    this.line('n &= 127; q = s[p++]; n |= (q & 127) << 7')
+    this.line('if (q > 127) { q = s[p++]; n |= (q & 127) << 14')
+    this.line('if (q > 127) { q = s[p++]; n |= (q & 127) << 21')
+    if (wide) {
+      this.line('if (q > 127) { q = s[p++]; m = q & 127')
+      this.line('if (q > 127) { q = s[p++]; m |= (q & 127) << 7')
+      this.line('if (q > 127) { q = s[p++]; m |= (q & 127) << 14')
+      this.line('if (q > 127) { q = s[p++]; m |= (q & 127) << 21 } } }')
+      this.line(`n += m * 268435456; if (n > ${Number.MAX_SAFE_INTEGER}) return -1 }`)
+    } else {
+      this.line(`if (q > 127) { q = s[p++]; if (q > ${this.fifth(field)}) return -1; n += q * 268435456 }`)
+    }
+    this.line('} }')
+    // An overlong varint ends in zero, an endless one goes on; both are for the interpreter.
+    this.line('if (!(q > 0 && q < 128)) return -1')
+  }
+
+  /** The rest of a varint of which only the end matters. */
+  private scanLength(field: FieldShape): void {
+    if (isWide(field)) {
+      this.line('m = p + 8')
+      this.line('do { n = s[p++] } while (n > 127 && p < m)')
+      this.line('if (!(n > 0 && n < 128)) return -1')
+      return
+    }
+    this.line('n = s[p++]')
+    this.line(`if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > ${this.fifth(field)}) return -1 } } }`)
+    this.line('if (n === 0) return -1')
   }
 
   // ----------------------------------------------------------------------------------------------------------------- write
@@ -388,14 +422,8 @@ class Emitter {
   private writeVarint(field: FieldShape): void {
     if (field.type === 'sint32') this.line('n = ((n << 1) ^ (n >> 31)) >>> 0')
     else if (field.type === 'sint64') this.line('n = n < 0 ? -n * 2 - 1 : n * 2')
-    else if (field.type === 'int32' || field.type === 'int64' || field.type === 'enum') {
-      this.line('if (n < 0) o = writeNegative(t, o, n); else {')
-      this.line('while (n > 127) { t[o++] = (n % 128) | 128; n = Math.floor(n / 128) }')
-      this.line('t[o++] = n }')
-      return
-    }
-    this.line('while (n > 127) { t[o++] = (n % 128) | 128; n = Math.floor(n / 128) }')
-    this.line('t[o++] = n')
+    const write = isWide(field) ? 'o = writeWide(t, o, n)' : 'while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n'
+    this.line(field.type === 'int32' || field.type === 'int64' || field.type === 'enum' ? `if (n < 0) o = writeNegative(t, o, n); else { ${write} }` : write)
   }
 
   private preparePoint(step: PlanPoint, at: number, required: boolean): { lat: number; lon: number; at: number; name: string } {
@@ -467,6 +495,15 @@ class Emitter {
   }
 }
 
+function isWide(field: FieldShape): boolean {
+  return field.type === 'int64' || field.type === 'uint64' || field.type === 'sint64'
+}
+
+/** Whether the bytes at `p` are a tag. Behind the message lies a zero, which is no tag, so that `p` needs no comparison with `end`. */
+function tagTest(bytes: readonly number[]): string {
+  return bytes.map((byte, at) => `s[p${at === 0 ? '' : ` + ${at}`}] === ${byte}`).join(' && ')
+}
+
 /** An arithmetic expression for chains that whole numbers can take without a call; `v` is a name. */
 function inlineChain(chain: readonly Transform[], field: FieldShape, v: string): string | undefined {
   const kind = kindOf(field)
@@ -478,7 +515,7 @@ function inlineChain(chain: readonly Transform[], field: FieldShape, v: string):
       case 'constant': expression = String(Number(one.params.value)); break
       case 'clamp': expression = `Math.min(${Number(one.params.hi)}, Math.max(${Number(one.params.lo)}, ${expression}))`; break
       case 'round': expression = unsigned ? `roundUnsigned(${expression}, ${Number(one.params.step)})` : `roundInteger(${expression}, ${Number(one.params.step)})`; break
-      case 'round_time': expression = `floorNumber(${expression}, ${Number(one.params.wire)})`; break
+      case 'round_time': expression = `${unsigned ? 'floorUnsigned' : 'floorNumber'}(${expression}, ${Number(one.params.wire)})`; break
       default: return undefined
     }
   }

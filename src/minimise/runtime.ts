@@ -87,6 +87,38 @@ function roundUnsigned(x: number, step: number): number {
   return rest * 2 >= step ? x - rest + step : x - rest
 }
 
+/** Exact for 0 <= x < 2^53: the quotient may come out one too large by rounding, never more. */
+function floorUnsigned(x: number, d: number): number {
+  const down = Math.floor(x / d) * d
+  return down > x ? down - d : down
+}
+
+/** A varint of 0 <= n < 2^53, in two integer halves: modulo on doubles is slow. */
+function writeWide(t: Uint8Array, o: number, n: number): number {
+  let at = o
+  if (n < 268_435_456) {
+    let low = n | 0
+    while (low > 127) {
+      t[at++] = (low & 127) | 128
+      low >>>= 7
+    }
+    t[at++] = low
+    return at
+  }
+  let high = Math.floor(n / 268_435_456)
+  const low = (n - high * 268_435_456) | 0
+  t[at++] = (low & 127) | 128
+  t[at++] = ((low >>> 7) & 127) | 128
+  t[at++] = ((low >>> 14) & 127) | 128
+  t[at++] = (low >>> 21) | 128
+  while (high > 127) {
+    t[at++] = (high & 127) | 128
+    high >>>= 7
+  }
+  t[at++] = high
+  return at
+}
+
 function labelOf(scope: Scope, name: string): string {
   return Object.hasOwn(scope.labels, name) ? (scope.labels[name] as string) : ''
 }
@@ -210,5 +242,5 @@ function holdsContent(s: Uint8Array, from: number, to: number, header: readonly 
 /** Names that generated text may use; compile.ts passes them as the factory's parameters. */
 export const RUNTIME = {
   moved, readFloat, readDouble, readFixed32, readSfixed32, readFixed64, readSfixed64, writeFloat, writeDouble, writeFixed32, writeFixed64,
-  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, labelOf, skipUnknown, stepOver, holdsContent,
+  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, floorUnsigned, writeWide, labelOf, skipUnknown, stepOver, holdsContent,
 } as const

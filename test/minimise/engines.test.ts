@@ -79,8 +79,10 @@ function run(output: Output, source: OutputStream, bytes: Uint8Array, engine: 'g
   cx.eventMs = 1_763_888_864_000
   const scratch = Buffer.alloc(65_536, 0xee)
   scratch.set(bytes)
-  const end = minimiser.run(scratch, 0, bytes.length, scratch, bytes.length, cx)
-  return { code: end < 0 ? end : 0, hex: end < 0 ? '' : scratch.subarray(bytes.length, end).toString('hex'), topic: end < 0 ? '' : cx.topic }
+  scratch[bytes.length] = 0
+  const from = bytes.length + 1
+  const end = minimiser.run(scratch, 0, bytes.length, scratch, from, cx)
+  return { code: end < 0 ? end : 0, hex: end < 0 ? '' : scratch.subarray(from, end).toString('hex'), topic: end < 0 ? '' : cx.topic }
 }
 
 /** Things that keep the bytes valid or break them. */

@@ -103,6 +103,8 @@ const STEP_MAX_S = 600
 /** A 48 V lead-acid pack as in most slab scissors. */
 const PACK_AH = 225
 const DEGREE_M = 111_320
+/** Where one recorded path ends and the next begins the machine jumps; nothing reports the speed of that. */
+const PATH_SPEED_MAX = 15
 /** How far from the middle of the site a machine wanders. */
 const SITE_M = 60
 
@@ -228,7 +230,7 @@ export function createMachine(spec: MachineSpec, random: Chance, recorded: Recor
   function follow(path: RecordedPath, atMs: number, seconds: number): void {
     const [x, y] = path.at(person?.card ?? '', atMs - session.startMs)
     const [dx, dy] = [x - east, y - north]
-    if (seconds > 0 && mode === 'drive') speed = Math.hypot(dx, dy) / seconds
+    if (seconds > 0 && mode === 'drive') speed = Math.min(PATH_SPEED_MAX, Math.hypot(dx, dy) / seconds)
     if (dx !== 0 || dy !== 0) heading = ((Math.atan2(dx, dy) * 180) / Math.PI + 360) % 360
     east = x
     north = y

@@ -2,13 +2,20 @@
  * Who and what takes part: the machines and operators of the gateway's own registries, so that what is simulated is let in.
  */
 import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
-import { readYaml } from '../../config/yaml.ts'
+import { resolve } from 'node:path'
+import { loadGateway } from '../../config/gateway.ts'
+import type { GatewayConfig } from '../../config/gateway.ts'
+import { loadMachines } from '../../config/machines.ts'
+import { loadOperators } from '../../config/operators.ts'
+import type { OperatorEntry } from '../../config/operators.ts'
 import { EEA } from '../../domain/basis.ts'
 import { GatewayError, formatFinding } from '../../domain/errors.ts'
+import type { Finding } from '../../domain/errors.ts'
+import type { Machine } from '../../domain/ports.ts'
 import type { MachineSpec } from './machine.ts'
 
 export interface Roster {
+  readonly gateway: GatewayConfig
   /** Admitted by name, in the order of the registry. */
   readonly machines: readonly MachineSpec[]
   /** Machines left out because their terminal has a password or certificate. */
@@ -17,6 +24,8 @@ export interface Roster {
 }
 
 export interface Card {
+  /** Our own id of the person; undefined for a stranger. */
+  readonly operator: string | undefined
   readonly card: string
   readonly name: string
   readonly kind: 'personal' | 'shared' | 'service' | 'unknown'
@@ -24,46 +33,35 @@ export interface Card {
 }
 
 /**
- * Reads machines.yaml and operators.yaml, wherever the gateway file says they are.
- * Errors: CONFIG-FILE, a file is missing or not YAML; NO-MACHINES, nobody is admitted by name.
- * @param config   the gateway file; undefined = config/gateway.yaml or gateway.yaml in `cwd`
- * @param todayMs  cards that are not valid on this day stay in the drawer
+ * Reads the registries that a gateway file names.
+ * Errors: CONFIG-FILE, a file is missing or wrong; NO-MACHINES, nobody is admitted by name.
+ * @param config  the gateway file; undefined = config/gateway.yaml or gateway.yaml in `cwd`
+ * @param nowMs   cards that are not valid at this time stay in the drawer
  */
-export function readRoster(cwd: string, config: string | undefined, todayMs: number): Roster {
+export function readRoster(cwd: string, config: string | undefined, nowMs: number): Roster {
   const file = config === undefined ? ['config/gateway.yaml', 'gateway.yaml'].map((name) => resolve(cwd, name)).find((path) => existsSync(path)) : resolve(cwd, config)
   if (file === undefined) throw new GatewayError('CONFIG-FILE', 'There is no config/gateway.yaml here.', 'Name the gateway file with --config: its machines and operators take part.')
-  const gateway = record(read(file))
-  const beside = (key: string): string => resolve(dirname(file), typeof gateway[key] === 'string' ? gateway[key] : `./${key}.yaml`)
+  const loaded = loadGateway(file)
+  const gateway = checked(loaded.config, loaded.findings)
+  const registry = loadMachines(gateway.machines)
+  const machines = [...checked(registry.machines, registry.findings).values()]
+  const register = loadOperators(gateway.operators)
+  const operators = checked(register.operators, register.findings)
 
-  const entries = Object.entries(record(read(beside('machines'))))
-  const open = entries.filter(([, entry]) => record(entry)['credential'] === undefined && record(entry)['certificate'] === undefined)
-  if (open.length === 0) throw new GatewayError('NO-MACHINES', `No machine in ${beside('machines')} is admitted by name alone.`, 'Add one with: parapet machines add ID --fleet demo --no-credential')
-  return { machines: open.map(([id, entry]) => machineOf(id, record(entry))), locked: entries.length - open.length, cards: cardsOf(read(beside('operators')), todayMs) }
+  const open = machines.filter(({ credential, certificate }) => credential === undefined && certificate === undefined)
+  if (open.length === 0) throw new GatewayError('NO-MACHINES', 'No machine in the registry is admitted by name alone.', 'Add one with: parapet machines add ID --fleet demo --no-credential')
+  return { gateway, machines: open.map(specOf), locked: machines.length - open.length, cards: cardsOf(operators, nowMs) }
 }
 
-function read(file: string): unknown {
-  const { value, findings } = readYaml(file)
+function checked<Value>(value: Value | undefined, findings: readonly Finding[]): Value {
+  if (value !== undefined) return value
   const finding = findings.find(({ severity }) => severity === 'error')
-  if (finding !== undefined) throw new GatewayError('CONFIG-FILE', formatFinding(finding))
-  return value
+  throw new GatewayError('CONFIG-FILE', finding === undefined ? 'A registry could not be read.' : formatFinding(finding))
 }
 
-function record(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Readonly<Record<string, unknown>>) : {}
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined
-}
-
-function machineOf(id: string, entry: Readonly<Record<string, unknown>>): MachineSpec {
-  const country = text(entry['country'])
-  const code = text(record(entry['labels'])['site']) ?? 'yard'
-  const setting = entry['operator_collection']
-  return {
-    id, fleet: text(entry['fleet']) ?? 'demo', model: text(entry['model']) ?? 'scissor-SL10', country,
-    operatorCollection: setting === 'on' || setting === 'off' ? setting : 'unknown', site: { code, ...place(country, code) },
-  }
+function specOf({ id, fleet, model, country, labels, operatorCollection }: Machine): MachineSpec {
+  const code = labels['site'] ?? 'yard'
+  return { id, fleet, model, country, operatorCollection, site: { code, ...place(country, code) } }
 }
 
 /** A town in each country of the shipped registry; anywhere else is somewhere in the middle of Europe. */
@@ -81,18 +79,10 @@ function place(country: string | undefined, code: string): { readonly lat: numbe
   return { lat: lat + ((mixed % 101) - 50) / 10_000, lon: lon + ((Math.floor(mixed / 101) % 101) - 50) / 10_000 }
 }
 
-function cardsOf(operators: unknown, todayMs: number): Card[] {
-  const today = new Date(todayMs).toISOString().slice(0, 10)
-  const cards: Card[] = []
-  for (const entry of Array.isArray(operators) ? operators.map(record) : []) {
-    const { from, to } = record(entry['valid'])
-    const card = Array.isArray(entry['cards']) ? text(entry['cards'][0]) : undefined
-    const kind = entry['kind']
-    if (card === undefined || (kind !== 'personal' && kind !== 'shared' && kind !== 'service')) continue
-    if ((text(from) ?? '') > today || (text(to) ?? '9999') <= today) continue
-    cards.push({ card, kind, name: nameOf(text(entry['id']) ?? 'op'), country: text(entry['country']) })
-  }
-  return cards
+/** The first card of everybody whose card is valid. */
+function cardsOf(operators: readonly OperatorEntry[], nowMs: number): Card[] {
+  return operators.flatMap(({ id, kind, country, cards: [card], validFromMs = Number.NEGATIVE_INFINITY, validToMs = Number.POSITIVE_INFINITY }) =>
+    card === undefined || nowMs < validFromMs || nowMs >= validToMs ? [] : [{ operator: id, card, kind, name: nameOf(id), country }])
 }
 
 /** `op-anna` is Anna on her card. */
@@ -101,7 +91,7 @@ function nameOf(id: string): string {
 }
 
 /** Whom the keypad admits and the gateway has never heard of. */
-const VISITOR: Card = { card: 'V-7731', name: 'Visitor', kind: 'unknown', country: undefined }
+const VISITOR: Card = { operator: undefined, card: 'V-7731', name: 'Visitor', kind: 'unknown', country: undefined }
 
 /**
  * Crews: machines near each other and the cards that go round on them, one per machine and round, so that nobody is in two places.

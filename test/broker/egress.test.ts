@@ -1,0 +1,342 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import type { OutboxRecord } from '../../src/domain/ports.ts'
+import { RawClient, account, client, pause, publishPacket, record, startEgress, until } from './stage.ts'
+import type { EgressStage } from './stage.ts'
+
+const open: { close(): unknown }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close()
+})
+
+async function stage(...given: Parameters<typeof startEgress>): Promise<EgressStage> {
+  const made = await startEgress(...given)
+  open.push(made)
+  return made
+}
+
+interface Subscription {
+  readonly topic: string
+  readonly qos: 0 | 1 | 2
+}
+
+async function subscriber(port: number, who: string, subscriptions: Subscription[], more: { clean?: boolean; clientId?: string } = {}): Promise<RawClient> {
+  const made = new RawClient(port)
+  open.push({ close: () => made.destroy() })
+  expect(await made.connect(who, more)).toBe(0)
+  if (subscriptions.length > 0) {
+    made.send({ cmd: 'subscribe', messageId: 1, subscriptions })
+    await made.next('suback')
+  }
+  return made
+}
+
+const got = (client: RawClient) => client.packets.flatMap((packet) => (packet.cmd === 'publish' ? [`${packet.topic} ${String(packet.payload)} q${packet.qos}${packet.dup ? ' dup' : ''}${packet.retain ? ' retain' : ''}`] : []))
+const PLANNING = 'out/planning/q8Zk'
+
+describe('delivery', () => {
+  it.each<[0 | 1 | 2, 0 | 1 | 2, 0 | 1 | 2]>([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [2, 1, 1], [1, 2, 1], [2, 2, 2]])(
+    'a record of QoS %i to a subscription of QoS %i leaves at QoS %i [MQTT-3.8.4-6]', async (sent, wanted, expected) => {
+      const { port, publish, delivered } = await stage()
+      const recipient = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: wanted }])
+      const given = record('planner-co', PLANNING, 'm', { qos: sent })
+      expect(await publish(given)).toBe(1)
+      await until(() => got(recipient).length === 1)
+      expect(got(recipient)).toEqual([`${PLANNING} m q${expected}`])
+      expect(delivered).toEqual([{ record: given, credential: 'planner-co' }])
+    })
+
+  it('goes to every session of the recipient once, also with overlapping filters, and to nobody else', async () => {
+    const { port, publish, delivered } = await stage()
+    const one = await subscriber(port, 'oem-cloud', [{ topic: 'out/+/+', qos: 0 }, { topic: 'out/+/q8Zk', qos: 1 }], { clientId: 'a' })
+    const two = await subscriber(port, 'oem-cloud', [{ topic: 'out/+/+', qos: 0 }], { clientId: 'b' })
+    const other = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }])
+    expect(await publish(record('oem-cloud', PLANNING, 'm'))).toBe(2)
+    await pause(30)
+    expect([got(one), got(two), got(other)]).toEqual([[`${PLANNING} m q1`], [`${PLANNING} m q0`], []])
+    expect(delivered.length).toBe(2)
+  })
+
+  it('0 sessions when nobody subscribes', async () => {
+    const { port, publish } = await stage()
+    expect(await publish(record('planner-co', PLANNING, 'm'))).toBe(0)
+    await subscriber(port, 'planner-co', [])
+    expect(await publish(record('planner-co', PLANNING, 'm'))).toBe(0)
+    expect(await publish(record('nobody-gmbh', PLANNING, 'm'))).toBe(0)
+  })
+
+  it.each([0, 1, 2] as const)('QoS %i: the payload may be written over as soon as publish returns', async (qos) => {
+    const { port, egress } = await stage()
+    const recipient = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos }])
+    const scratch = Buffer.from('minimised')
+    for (let index = 0; index < 3; index++) {
+      egress.publish({ ...record('planner-co', PLANNING, '', { qos }), payload: scratch.subarray(0, 9) }, () => undefined)
+    }
+    scratch.fill('X')
+    await until(() => got(recipient).length === 3)
+    expect(got(recipient)).toEqual(Array.from({ length: 3 }, () => `${PLANNING} minimised q${qos}`))
+  })
+
+  it('5,000 records arrive in order, and mqtt.js agrees that they are well formed', async () => {
+    const { port, egress } = await stage()
+    const recipient = await client(port, { username: 'planner-co', clientId: 'a' })
+    const seen: number[] = []
+    recipient.on('message', (_topic, payload) => void seen.push(Number(String(payload))))
+    await recipient.subscribeAsync('out/planning/+', { qos: 1 })
+    for (let index = 0; index < 5_000; index++) egress.publish(record('planner-co', PLANNING, String(index), { qos: 1 }), () => undefined)
+    await until(() => seen.length === 5_000)
+    expect(seen).toEqual(Array.from({ length: 5_000 }, (_, index) => index))
+    await recipient.endAsync()
+  })
+
+  it.each([0, 1, 126, 127, 128, 16_000, 16_384, 100_000])('a payload of %i bytes', async (size) => {
+    const { port, publish } = await stage()
+    const recipient = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 0 }])
+    await publish(record('planner-co', 'out/planning/Grün', Buffer.alloc(size, 7), { qos: 0 }))
+    const packet = await recipient.next('publish') as unknown as { topic: string; payload: Buffer }
+    expect([packet.topic, packet.payload.equals(Buffer.alloc(size, 7))]).toEqual(['out/planning/Grün', true])
+  })
+
+  it('a recipient that does not read is closed, and the others do not wait for it', async () => {
+    const { port, egress, of } = await stage({ limits: { drainTimeMs: 300 } })
+    const frozen = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 0 }], { clientId: 'frozen' })
+    const good = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 0 }], { clientId: 'good' })
+    frozen.socket.pause()
+    const total = 2_000
+    for (let index = 0; index < total; index++) {
+      egress.publish(record('planner-co', PLANNING, Buffer.alloc(5_000), { qos: 0 }), () => undefined)
+      if (index % 10 === 9) await pause(0)
+    }
+    await until(() => got(good).length === total)
+    expect(of('deliver.dropped_qos0')).toBeGreaterThan(0)
+    await until(() => of('kill.slow_reader') === 1)
+  })
+})
+
+describe('the gate', () => {
+  it.each([0, 1, 2] as const)('QoS %i: what it refuses does not leave', async (qos) => {
+    let closed = false
+    const { port, publish, of, delivered } = await stage({ gate: () => !closed })
+    const recipient = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos }])
+    await publish(record('planner-co', PLANNING, 'before', { qos }))
+    closed = true
+    await publish(record('planner-co', PLANNING, 'after', { qos }))
+    await pause(30)
+    expect(got(recipient)).toEqual([`${PLANNING} before q${qos}`])
+    expect([of('deliver.gated'), delivered.length]).toEqual([1, 1])
+  })
+
+  it('is asked again for what waited for an absent session', async () => {
+    const refused = new Set<OutboxRecord>()
+    const { port, publish } = await stage({ gate: (given) => !refused.has(given) })
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    const [one, two, three] = ['one', 'two', 'three'].map((payload) => record('planner-co', PLANNING, payload))
+    for (const each of [one!, two!, three!]) expect(await publish(each)).toBe(1)
+    refused.add(two!)
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length === 2)
+    expect(got(again)).toEqual([`${PLANNING} one q1`, `${PLANNING} three q1`])
+  })
+})
+
+describe('persistent sessions', () => {
+  it('get what came while they were away, in order, before what comes live', async () => {
+    const { port, publish, egress, of } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    for (let index = 0; index < 200; index++) await publish(record('planner-co', PLANNING, String(index)))
+    expect(of('deliver.queued')).toBe(200)
+    const again = new RawClient(port)
+    open.push({ close: () => again.destroy() })
+    const connected = again.connect('planner-co', { clean: false })
+    for (let index = 200; index < 300; index++) {
+      egress.publish(record('planner-co', PLANNING, String(index)), () => undefined)
+      await pause(0)
+    }
+    await connected
+    await until(() => got(again).length >= 300)
+    await pause(30)
+    expect(got(again)).toEqual(Array.from({ length: 300 }, (_, index) => `${PLANNING} ${index} q1`))
+  })
+
+  it('get again what they did not acknowledge, marked as such, and not what they did', async () => {
+    const { port, publish, delivered } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await publish(record('planner-co', PLANNING, 'one'))
+    await publish(record('planner-co', PLANNING, 'two'))
+    const { messageId } = await first.next('publish')
+    first.send({ cmd: 'puback', messageId: messageId! })
+    await pause(30)
+    first.destroy()
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length === 1)
+    await pause(30)
+    expect(got(again)).toEqual([`${PLANNING} two q1 dup`])
+    expect(delivered.length).toBe(2)
+  })
+
+  it('QoS 2 goes on where it stopped: a PUBREL after a PUBREC', async () => {
+    const { port, publish } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 2 }], { clean: false })
+    await publish(record('planner-co', PLANNING, 'one', { qos: 2 }))
+    const { messageId } = await first.next('publish')
+    first.send({ cmd: 'pubrec', messageId: messageId! })
+    await first.next('pubrel')
+    first.destroy()
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    expect((await again.next('pubrel')).messageId).toBe(messageId)
+    again.send({ cmd: 'pubcomp', messageId: messageId! })
+    await pause(30)
+    again.destroy()
+    const third = await subscriber(port, 'planner-co', [], { clean: false })
+    await pause(30)
+    expect(third.packets).toEqual([])
+  })
+
+  it('packet ids of new messages do not meet those of replayed ones', async () => {
+    const { port, publish, egress } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    for (let index = 0; index < 50; index++) await publish(record('planner-co', PLANNING, String(index)))
+    first.destroy()
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    for (let index = 0; index < 50; index++) egress.publish(record('planner-co', PLANNING, String(50 + index)), () => undefined)
+    await until(() => got(again).length === 100)
+    expect(new Set(again.ids('publish')).size).toBe(100)
+  })
+
+  it('hold no more than their bound; the oldest goes first and is counted', async () => {
+    const { port, publish, of } = await stage({ queueMessages: 10 })
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    for (let index = 0; index < 15; index++) await publish(record('planner-co', PLANNING, String(index)))
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length === 10)
+    expect([got(again)[0], of('deliver.queue_full')]).toEqual([`${PLANNING} 5 q1`, 5])
+  })
+
+  it('are purged by one call, retained copies as well', async () => {
+    const { port, publish, egress } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    const covered = record('planner-co', PLANNING, 'covered', { retain: true })
+    await publish(covered)
+    await publish(record('planner-co', PLANNING, 'free'))
+    expect(egress.purge((given) => given === covered)).toBe(2)
+    const again = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await until(() => got(again).length === 1)
+    await pause(30)
+    expect(got(again)).toEqual([`${PLANNING} free q1`])
+  })
+
+  it('end with a clean session', async () => {
+    const { port, publish } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    await publish(record('planner-co', PLANNING, 'm'))
+    const clean = await subscriber(port, 'planner-co', [])
+    clean.destroy()
+    await pause(30)
+    const third = await subscriber(port, 'planner-co', [], { clean: false })
+    await pause(30)
+    expect(got(third)).toEqual([])
+    expect(await publish(record('planner-co', PLANNING, 'm'))).toBe(0)
+  })
+
+  it('a refused filter beside a granted one is not remembered', async () => {
+    const { port, publish } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }, { topic: '#', qos: 1 }, { topic: 'out/service/+/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    expect(await publish(record('planner-co', 'out/service/a/b', 'not for a subscription'))).toBe(0)
+  })
+})
+
+describe('retained copies', () => {
+  it('only for outputs that ask for it, the last of each topic, to later subscribers of the same recipient', async () => {
+    const { port, publish } = await stage()
+    await publish(record('planner-co', PLANNING, 'old', { retain: true }))
+    await publish(record('planner-co', PLANNING, 'new', { retain: true }))
+    await publish(record('planner-co', 'out/planning/other', 'not retained'))
+    const own = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }])
+    const other = await subscriber(port, 'oem-cloud', [{ topic: 'out/+/+', qos: 1 }])
+    await until(() => got(own).length === 1)
+    await pause(30)
+    expect([got(own), got(other)]).toEqual([[`${PLANNING} new q1 retain`], []])
+  })
+
+  it('a subscription of QoS 0 gets them at QoS 0, and a live one without the flag', async () => {
+    const { port, publish } = await stage()
+    await publish(record('planner-co', PLANNING, 'first', { retain: true }))
+    const own = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 0 }])
+    await until(() => got(own).length === 1)
+    await publish(record('planner-co', PLANNING, 'second', { retain: true }))
+    await until(() => got(own).length === 2)
+    expect(got(own)).toEqual([`${PLANNING} first q0 retain`, `${PLANNING} second q0`])
+  })
+})
+
+describe('what a recipient may not', () => {
+  it.each([0, 1, 2] as const)('publish at QoS %i: the connection is closed without an acknowledgement', async (qos) => {
+    const { port, of } = await stage()
+    const recipient = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }])
+    recipient.send(publishPacket(PLANNING, 'x', qos, 5))
+    await recipient.closed
+    expect([recipient.packets, of('kill.unauthorised')]).toEqual([[], 1])
+  })
+
+  it('connect with a will: code 5', async () => {
+    const { port } = await stage()
+    expect(await new RawClient(port).connect('planner-co', { will: { topic: PLANNING, payload: Buffer.from('x'), qos: 0, retain: false } })).toBe(5)
+  })
+
+  it('take over another recipient\'s session with its client id', async () => {
+    const { port, publish } = await stage()
+    const own = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'x', clean: false })
+    const other = await subscriber(port, 'oem-cloud', [], { clientId: 'x', clean: false })
+    await publish(record('planner-co', PLANNING, 'm'))
+    await until(() => got(own).length === 1)
+    expect([got(other), other.socket.destroyed]).toEqual([[], false])
+  })
+})
+
+describe('a reload', () => {
+  it('of the rules takes back what is no longer the recipient\'s, live and absent, and leaves the rest', async () => {
+    const { port, publish, topics, egress, of } = await stage()
+    topics.set('planner-co', ['out/planning/{machine_id}', 'out/old/{machine_id}'])
+    const live = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }, { topic: 'out/old/+', qos: 1 }], { clientId: 'live' })
+    const absent = await subscriber(port, 'planner-co', [{ topic: 'out/old/+', qos: 1 }], { clientId: 'absent', clean: false })
+    absent.destroy()
+    await pause(30)
+    expect(await publish(record('planner-co', 'out/old/x', 'before'))).toBe(2)
+    topics.set('planner-co', ['out/planning/{machine_id}'])
+    egress.recheck()
+    expect(await publish(record('planner-co', 'out/old/x', 'after'))).toBe(0)
+    expect(await publish(record('planner-co', PLANNING, 'kept'))).toBe(1)
+    await until(() => got(live).length === 2)
+    expect(got(live)).toEqual(['out/old/x before q1', `${PLANNING} kept q1`])
+    expect(of('subscribe.revoked')).toBe(2)
+    // Widened again: it has to subscribe anew.
+    topics.set('planner-co', ['out/planning/{machine_id}', 'out/old/{machine_id}'])
+    expect(await publish(record('planner-co', 'out/old/x', 'later'))).toBe(0)
+    live.send({ cmd: 'subscribe', messageId: 2, subscriptions: [{ topic: 'out/old/+', qos: 1 }] })
+    await live.next('suback')
+    expect(await publish(record('planner-co', 'out/old/x', 'again'))).toBe(1)
+  })
+
+  it('of the accounts closes those that are gone or have another credential', async () => {
+    const { port, accounts, egress, of, publish } = await stage()
+    const gone = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    const changed = await subscriber(port, 'oem-cloud', [])
+    accounts.delete('planner-co')
+    accounts.set('oem-cloud', account('oem-cloud', { credential: 'scrypt$…' }))
+    egress.recheck()
+    await Promise.all([gone.closed, changed.closed])
+    await pause(20)
+    expect([of('kill.revoked'), await publish(record('planner-co', PLANNING, 'm'))]).toEqual([2, 0])
+  })
+})

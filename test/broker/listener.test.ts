@@ -1,0 +1,161 @@
+import { connect as connectPlain } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { connect as connectTls } from 'node:tls'
+import type { ConnectionOptions } from 'node:tls'
+import { generate } from 'mqtt-packet'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Via } from '../../src/broker/identify.ts'
+import { listen } from '../../src/broker/listener.ts'
+import type { Listener, ListenerOptions } from '../../src/broker/listener.ts'
+import { GatewayError } from '../../src/domain/errors.ts'
+import { makeCertificate } from './certificates.ts'
+import { machine, pause, startIngress, until, witness } from './stage.ts'
+
+const ca = makeCertificate({ names: ['Trial CA'], ca: true })
+const otherCa = makeCertificate({ names: ['Other CA'], ca: true })
+const server = makeCertificate({ names: ['gateway'], issuer: ca, ip: [127, 0, 0, 1] })
+const tls = { cert: server.cert, key: server.key, ca: ca.cert }
+
+const open: { close(): unknown }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close()
+})
+
+async function start(options: Partial<ListenerOptions> = {}) {
+  const seeing = witness()
+  const arrivals: Via[] = []
+  const sockets: Duplex[] = []
+  const listener: Listener = await listen({
+    name: 'terminals', host: '127.0.0.1', port: 0, count: seeing.count, log: seeing.log,
+    accept: (socket, via) => {
+      arrivals.push(via)
+      sockets.push(socket)
+      socket.on('error', () => undefined)
+      socket.resume()
+    },
+    ...options,
+  })
+  open.push({ close: () => listener.close(10) })
+  return { ...seeing, listener, arrivals, sockets }
+}
+
+/** Resolves with `open` when the server took the connection, else `closed`. TLS 1.3 clients learn of a refusal only after the handshake. */
+async function dial(port: number, options: ConnectionOptions): Promise<'open' | 'closed'> {
+  return new Promise((resolve) => {
+    const socket = connectTls({ host: '127.0.0.1', port, ca: ca.cert, ...options })
+    open.push({ close: () => socket.destroy() })
+    socket.on('error', () => resolve('closed'))
+    socket.on('close', () => resolve('closed'))
+    socket.on('secureConnect', () => void setTimeout(() => resolve('open'), 60))
+  })
+}
+
+describe('without TLS', () => {
+  it.each(['127.0.0.1', 'localhost', '::1'])('on %s', async (host) => {
+    const { listener, arrivals } = await start({ host })
+    connectPlain(listener.port, listener.host).end()
+    await until(() => arrivals.length === 1)
+    expect(arrivals[0]).toEqual({ plain: true, certificate: undefined })
+  })
+
+  it.each(['0.0.0.0', '::', '192.0.2.1', 'gateway.example', '127.0.0.1.example'])('not on %s', async (host) => {
+    const refused = start({ host })
+    await expect(refused).rejects.toThrow(GatewayError)
+    await expect(refused).rejects.toMatchObject({ code: 'LISTEN-PLAIN' })
+  })
+
+  it('a port in use is an error with a mend', async () => {
+    const { listener } = await start()
+    await expect(start({ port: listener.port })).rejects.toMatchObject({ code: 'LISTEN', mend: expect.stringContaining('port') as string })
+  })
+
+  it('takes no more connections than it may', async () => {
+    const { listener, arrivals, of } = await start({ connections: 2 })
+    const sockets = Array.from({ length: 4 }, () => connectPlain(listener.port, '127.0.0.1').on('error', () => undefined))
+    await until(() => of('kill.connections') === 2)
+    expect(arrivals.length).toBe(2)
+    for (const socket of sockets) socket.destroy()
+  })
+
+  it('closes what is open after the grace', async () => {
+    const { listener, sockets } = await start()
+    connectPlain(listener.port, '127.0.0.1').on('error', () => undefined)
+    await until(() => sockets.length === 1)
+    const from = performance.now()
+    await listener.close(100)
+    expect(performance.now() - from).toBeGreaterThan(90)
+    expect(sockets[0]!.destroyed).toBe(true)
+  })
+})
+
+describe('with TLS', () => {
+  const of = (names: string[], uris: string[] = [], issuer = ca) => makeCertificate({ names, uris, issuer })
+
+  it.each([
+    ['a common name', of(['SN-1']), 'SN-1'],
+    ['a SAN URI before the common name', of(['SN-1'], ['urn:awp:SN-2']), 'urn:awp:SN-2'],
+    ['a SAN URI alone', of([], ['urn:awp:SN-2']), 'urn:awp:SN-2'],
+  ])('%s is the name', async (_what, { cert, key }, name) => {
+    const { listener, arrivals } = await start({ tls })
+    expect(await dial(listener.port, { cert, key })).toBe('open')
+    expect(arrivals).toEqual([{ plain: false, certificate: name }])
+  })
+
+  it.each([
+    ['no certificate', undefined, {}],
+    ['one of another CA', of(['SN-1'], [], otherCa), {}],
+    ['a self-signed one', makeCertificate({ names: ['SN-1'] }), {}],
+    ['an expired one', makeCertificate({ names: ['SN-1'], issuer: ca, expired: true }), {}],
+    ['two common names', of(['SN-1', 'SN-2']), {}],
+    ['two SAN URIs', of(['SN-1'], ['urn:awp:SN-1', 'urn:awp:SN-2']), {}],
+    ['a SAN URI with a comma and a quote in it', of(['SN-1'], ['urn:a", URI:urn:awp:SN-2']), {}],
+    ['no name', of([]), {}],
+    ['TLS 1.2', of(['SN-1']), { maxVersion: 'TLSv1.2' as const }],
+  ])('%s gets no connection', async (_what, certificate, more) => {
+    const { listener, arrivals } = await start({ tls })
+    expect(await dial(listener.port, { ...(certificate === undefined ? {} : { cert: certificate.cert, key: certificate.key }), ...more })).toBe('closed')
+    expect(arrivals).toEqual([])
+  })
+
+  it('without a CA nobody has a certificate, and nobody is plain', async () => {
+    const { listener, arrivals } = await start({ tls: { cert: server.cert, key: server.key } })
+    expect(await dial(listener.port, {})).toBe('open')
+    expect(arrivals).toEqual([{ plain: false, certificate: undefined }])
+  })
+
+  it('bytes that are not TLS do no harm', async () => {
+    const { listener, arrivals, of: count } = await start({ tls })
+    connectPlain(listener.port, '127.0.0.1').on('error', () => undefined).end('GET / HTTP/1.1\r\n\r\n')
+    await until(() => count('connect.refused') === 1)
+    expect(arrivals).toEqual([])
+  })
+
+  it('takes new certificates for new connections and keeps the open ones', async () => {
+    const { listener, arrivals, sockets } = await start({ tls })
+    const { cert, key } = of(['SN-1'])
+    expect(await dial(listener.port, { cert, key })).toBe('open')
+    const renewed = makeCertificate({ names: ['gateway'], issuer: otherCa, ip: [127, 0, 0, 1] })
+    listener.renew({ cert: renewed.cert, key: renewed.key, ca: otherCa.cert })
+    expect(await dial(listener.port, { cert, key })).toBe('closed')
+    const next = of(['SN-2'], [], otherCa)
+    expect(await dial(listener.port, { cert: next.cert, key: next.key, ca: otherCa.cert })).toBe('open')
+    expect([arrivals.length, sockets[0]!.destroyed]).toEqual([2, false])
+  })
+
+  it('a terminal is its certificate, whatever its CONNECT says', async () => {
+    const stage = await startIngress()
+    stage.machines.set('SN-3', machine('SN-3', { certificate: 'urn:awp:SN-3' }))
+    open.push(stage)
+    const { listener } = await start({ tls, accept: stage.ingress.accept })
+    const { cert, key } = of(['SN-1'], ['urn:awp:SN-3'])
+    const socket = connectTls({ host: '127.0.0.1', port: listener.port, ca: ca.cert, cert, key }).on('error', () => undefined)
+    open.push({ close: () => socket.destroy() })
+    socket.write(Buffer.concat([
+      generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: 'SN-2', username: 'SN-2', keepalive: 0 }),
+      generate({ cmd: 'publish', topic: 'up/north/SN-2/status', payload: 'x', qos: 0, dup: false, retain: false }),
+    ]))
+    await until(() => stage.seen.length === 1)
+    await pause(10)
+    expect(stage.seen[0]?.machine).toBe('SN-3')
+  })
+})

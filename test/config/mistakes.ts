@@ -1,0 +1,159 @@
+/**
+ * Typical mistakes in a rules file: what was written instead of what, where the finding must point (▸ stands right before the
+ * character), its code, and words of the advice. Everything but the edited lines is the file that nothing objects to.
+ */
+export interface Mistake {
+  readonly name: string
+  /** Pairs of what stands in the good file (once) and what is written instead. */
+  readonly edits: readonly (readonly [string, string])[]
+  readonly code: string
+  /** Part of the sentence and the mend. */
+  readonly says: string
+  /** How a reader who follows the advice writes it; the file must then be free of this code. */
+  readonly mended?: string
+}
+
+const one = (name: string, from: string, to: string, code: string, says: string, mended?: string): Mistake =>
+  ({ name, edits: [[from, to]], code, says, ...(mended === undefined ? {} : { mended }) })
+
+/** Ten that everybody makes. */
+export const TYPICAL: readonly Mistake[] = [
+  one('a tab', '  status:\n    topic: "up', '  status:\n▸\ttopic: "up', 'YAML-TAB', 'Use spaces.'),
+  one('a key typed wrong', '    purpose: service.operate\n', '    ▸purpos: service.operate\n', 'UNKNOWN-KEY', 'Did you mean "purpose"?', '    purpose: service.operate\n'),
+  one('a field typed wrong', '          soc_pct_x10: [', '          ▸soc_pct_x01: [', 'UNKNOWN-FIELD', 'Did you mean "soc_pct_x10"?', '          soc_pct_x10: ['),
+  one('a transform typed wrong', '{ grid: 1km }', '{ ▸gird: 1km }', 'UNKNOWN-TRANSFORM', 'Did you mean "grid"?', '{ grid: 1km }'),
+  one('an argument of the wrong kind', '{ round: 5 % }', '{ round: ▸five }', 'TRANSFORM-ARGUMENT', 'Example: `round: 5 %`', '{ round: 5 % }'),
+  one('a coordinate addressed directly', '        keep: [mode]', '        keep: [mode, ▸lat_e7]', 'PART-ADDRESSED', 'Write `position: { grid: 1km }`', '        keep: [mode]'),
+  one('an operator under a contract', '          time_ms: keep\n', '          time_ms: keep\n          ▸operator_id: { pseudonym: { rotate: 7d } }\n', 'CONTRACT-OPERATOR', 'Remove the field'),
+  one('a personal field without a pair', '          position: { consent: { grid: 500m }, no_consent: { grid: 10km } }', '          ▸position: { grid: 10km }', 'PAIR-MISSING', 'no_consent', '          position: { consent: { grid: 500m }, no_consent: { grid: 10km } }'),
+  one('a country by its language', '  DE:\n', '  ▸EN:\n', 'UNKNOWN-PLACE', 'England is GB-ENG', '  GB-ENG:\n'),
+  one('a purpose that is not declared', '    purpose: personalise', '    purpose: ▸personalize', 'UNKNOWN-PURPOSE', 'Did you mean "personalise"?', '    purpose: personalise'),
+]
+
+export const TEXT: readonly Mistake[] = [
+  one('a key twice', '  app: { role', '  ▸planner: { role', 'YAML-DUPLICATE-KEY', 'first written in line 43'),
+  one('an alias without anchor', '{ <<: *shown }', '{ <<: ▸*show }', 'YAML-ALIAS', 'Did you mean "shown"?', '{ <<: *shown }'),
+  one('an alias inside itself', '  shown: &shown { machine_id', '  shown: &shown { again: ▸*shown, machine_id', 'YAML-ALIAS', 'stands inside what it stands for'),
+  one('an open bracket', '        keep: [mode]\n', '        keep: [mode\n', 'YAML-SYNTAX', 'close every [ and {'),
+  one('a colon in a text', '    message: lift.v1.OperatorEvent', '    message: ▸lift: v1', 'YAML-SYNTAX', 'Put the value in quotes'),
+  one('a backtick', '    message: lift.v1.OperatorEvent', '    message: ▸`lift`', 'YAML-SYNTAX', 'in quotes'),
+  one('a tag', '    message: lift.v1.OperatorEvent', '    message: ▸!proto lift', 'YAML-SYNTAX', 'Tags'),
+  one('two documents', 'recipients:\n  cloud', '▸---\nrecipients:\n  cloud', 'YAML-SYNTAX', 'several documents'),
+  one('a number too large', 'message: { machine_id: SN-1 } }\n    expect: { service: { machine_id: $any }, planning: nothing', 'message: { time_ms: ▸9223372036854775807 } }\n    expect: { service: { machine_id: $any }, planning: nothing', 'YAML-NUMBER', 'Put it in quotes'),
+  one('a map as a key', 'recipients:\n  cloud', 'recipients:\n  ▸{ a: 1 }: x\n  cloud', 'YAML-KEY', 'plain word'),
+]
+
+export const SHAPE: readonly Mistake[] = [
+  one('another version', 'version: 1', 'version: ▸2', 'BAD-VALUE', 'must be 1', 'version: 1'),
+  { name: 'no outputs', edits: [['version: 1\n', '▸version: 1\n'], ['outputs:\n', 'define2:\n']], code: 'MISSING-KEY', says: 'needs "outputs"' },
+  one('an output without purpose', '  ▸'.slice(0, 2) + 'shift:\n    recipient: app\n    purpose: personalise\n', '  ▸shift:\n    recipient: app\n', 'MISSING-KEY', 'needs "purpose"'),
+  one('a list instead of a map', '    streams:\n      operator:\n        keep: [op]\n', '    streams:\n      operator:\n        keep: ▸op\n', 'BAD-VALUE', 'a list of fields, or not_personal'),
+  one('a number as topic', '    to: { topic: "out/app/{stream}" }', '    to: { topic: ▸7 }', 'WRONG-TYPE', 'Put it in quotes'),
+  one('an empty stream', '        keep: [op]\n        fields: { operator_id: { pseudonym: { rotate: 30d } }, time_ms: keep }\n', '', 'WRONG-TYPE', 'Write {} if there is nothing to say'),
+  one('a quality of service that does not exist', 'qos: 1,', 'qos: ▸3,', 'BAD-VALUE', 'one of 0, 1, 2'),
+  one('a duration without unit', '  session_max: 12h', '  session_max: ▸12', 'WRONG-TYPE', 'a duration such as', '  session_max: 12h'),
+  one('a duration in weeks', '  late_limit: 7d', '  late_limit: ▸1w', 'BAD-VALUE', 'a duration such as', '  late_limit: 7d'),
+  one('a basis typed wrong', '    improve.statistics: opt_out', '    improve.statistics: ▸optout', 'BAD-VALUE', 'Did you mean "opt_out"?', '    improve.statistics: opt_out'),
+  one('a basis written out and typed wrong', '{ basis: legitimate_interest, assessment', '{ basis: ▸legitimate_interests, assessment', 'BAD-VALUE', 'Did you mean "legitimate_interest"?'),
+  one('a role that does not exist', '  planner: { role: processor', '  planner: { role: ▸procesor', 'BAD-VALUE', 'Did you mean "processor"?'),
+  one('a name with a space', '  shift:\n', '  ▸"shift app":\n', 'BAD-NAME', 'letters, digits'),
+  one('half a pair', '{ consent: { grid: 1km }, no_consent: { grid: 10km } }', '{ consent: { grid: 1km } }', 'MISSING-KEY', 'needs "no_consent"'),
+  one('two transforms in one map', '{ round: 5 % }', '▸{ round: 5 %, clamp: [0, 100] }', 'BAD-VALUE', 'several are a list'),
+  one('a transform without its argument', '          soc_pct_x10: [{ clamp: [0 %, 100 %] }, { round: 5 % }]', '          soc_pct_x10: ▸round', 'TRANSFORM-ARGUMENT', 'Write it as in `round: 5 %`'),
+  one('a bare transform typed wrong', '          time_ms: keep\n', '          time_ms: ▸kep\n', 'UNKNOWN-TRANSFORM', 'Did you mean "keep"?'),
+  one('an argument that the transform does not have', '{ machine_id: { pseudonym: { rotate: 7d } }', '{ machine_id: { pseudonym: ▸{ rotates: 7d } }', 'TRANSFORM-ARGUMENT', 'pseudonym: { rotate: 7d }'),
+  one('no key of the language', 'recipients:\n  cloud', '▸include: [other.yaml]\nrecipients:\n  cloud', 'NOT-YET-KEY', 'not available'),
+  one('a transform of later', '{ round: 5 % }', '{ ▸noise: {} }', 'NOT-YET-TRANSFORM', 'not available'),
+]
+
+export const NAMES: readonly Mistake[] = [
+  one('a message typed wrong', '    message: lift.v1.Status', '    message: ▸lift.v1.Statsu', 'UNKNOWN-MESSAGE', 'Did you mean "lift.v1.Status"?', '    message: lift.v1.Status'),
+  one('a field in the conditions typed wrong', 'valid: "msg.fix > 0"', 'valid: "▸msg.fixx > 0"', 'CONDITION', 'Did you mean "fix"?', 'valid: "msg.fix > 0"'),
+  one('a member that the enum does not have', 'msg.op == SIGN_ON"', 'msg.op == ▸SIGNON"', 'CONDITION', 'SIGN_ON'),
+  one('a condition that is no truth value', '"msg.fix > 0"', '"▸msg.fix"', 'CONDITION', 'must be true or false'),
+  one('a stream that is not there', '    streams:\n      operator:', '    streams:\n      ▸operators:', 'UNKNOWN-STREAM', 'Did you mean "operator"?'),
+  one('a session stream that is not there', 'sessions: { stream: operator', 'sessions: { stream: ▸operater', 'UNKNOWN-STREAM', 'Did you mean "operator"?'),
+  one('a recipient that is not there', '    recipient: planner', '    recipient: ▸planer', 'UNKNOWN-RECIPIENT', 'Did you mean "planner"?', '    recipient: planner'),
+  one('a field for all streams that none has', 'fields: { <<: *shown }', 'fields: { <<: *shown, ▸voltage: keep }', 'UNKNOWN-FIELD', 'No stream of the output'),
+  one('an output in a test', 'planning: nothing }', '▸planing: nothing }', 'UNKNOWN-OUTPUT', 'Did you mean "planning"?'),
+  one('a purpose in a test', 'consent: { personalise: granted }', 'consent: { ▸personalize: granted }', 'UNKNOWN-PURPOSE', 'Did you mean "personalise"?'),
+  one('a field in a test', '{ operator_id: $any, op: SIGN_ON }', '{ ▸operatr_id: $any, op: SIGN_ON }', 'UNKNOWN-FIELD', 'Did you mean "operator_id"?'),
+  one('a country in a test', '{ stream: status, country: FR, operator: none', '{ stream: status, country: ▸fr, operator: none', 'UNKNOWN-PLACE', 'FR'),
+  one('a purpose in the table', '    improve.statistics: opt_out', '    ▸improve.statistic: opt_out', 'UNKNOWN-PURPOSE', 'Did you mean "improve.statistics"?'),
+  one('the European Union', '  DE:\n', '  ▸EU:\n', 'UNKNOWN-PLACE', 'write EEA'),
+  one('a region in small letters', 'role: controller, group: affiliate, region: CN', 'role: controller, group: affiliate, region: ▸cn', 'UNKNOWN-PLACE', 'Write it in capitals: CN.'),
+  one('a test twice', '  - name: a yes', '  - name: ▸a machine nobody signed on to', 'DUPLICATE', 'a name of its own'),
+  one('a test without expectation', '    expect: { shift: { operator_id: $any, op: SIGN_ON } }\n', '', 'TEST', 'cannot fail'),
+  one('one place twice', '  US:\n', '  UK: { service.operate: contract }\n  ▸GB: { service.operate: contract }\n  US:\n', 'DUPLICATE', 'same place'),
+  one('a recipient described twice', '    recipient: planner', '    recipient: { id: ▸planner, role: controller, region: US }', 'DUPLICATE', 'Describe it once'),
+]
+
+export const STREAMS: readonly Mistake[] = [
+  one('a wildcard in a pattern', '"up/{fleet}/{machine}/operator"', '▸"up/+/{machine}/operator"', 'STREAM-TOPIC', 'Write {name}'),
+  one('a placeholder that is part of a level', '"up/{fleet}/{machine}/operator"', '▸"up/{fleet}/m-{machine}/operator"', 'STREAM-TOPIC', 'fill a whole level'),
+  one('one topic for two streams', '"up/{fleet}/{machine}/operator"', '▸"up/{fleet}/{machine}/status"', 'STREAM-SHARED', 'Give each a `case`'),
+  one('a case without a oneof', '    message: lift.v1.OperatorEvent', '    message: lift.v1.OperatorEvent\n    case: ▸op', 'STREAM-CASE', 'has no oneof'),
+  one('a time without unit', '    machine: machine_id\n    operator: operator_id\n    time: { field: time_ms, unit: ms }', '    machine: machine_id\n    operator: operator_id\n    ▸time: { field: time_ms }', 'STREAM-FIELD', 'unit: ms'),
+  one('a machine that is a position', '    machine: machine_id', '    machine: ▸temp_c', 'STREAM-FIELD', 'cannot name anybody'),
+  one('whole numbers as degrees', 'unit: e7, valid', 'unit: ▸deg, valid', 'POINT', 'Write `unit: e7`'),
+  one('a coordinate that is a text', 'lon: lon_e7', 'lon: ▸site', 'POINT', 'one number per message'),
+]
+
+export const FIELDS: readonly Mistake[] = [
+  one('a transform on the wrong type', '          time_ms: keep\n', '          time_ms: keep\n          mode: { ▸round: 5 }\n', 'TRANSFORM-TYPE', 'These fit'),
+  one('a unit of another family', '{ round: 5 % }', '{ round: ▸5 kg }', 'TRANSFORM-ARGUMENT', 'the field is in "%"'),
+  one('a grid that does not divide 100 km', '{ grid: 1km }', '{ grid: ▸300m }', 'TRANSFORM-ARGUMENT', 'divides 100 km'),
+  one('a field twice', '        keep: [mode]', '        keep: [mode, ▸soc_pct_x10]', 'FIELD-OVERLAP', 'Remove one of the two'),
+  one('a message and its field', '        keep: [mode]', '        keep: [mode, header, ▸header.firmware]', 'FIELD-OVERLAP', 'name its fields one by one'),
+  one('finer without consent', '{ consent: { grid: 1km }, no_consent: { grid: 10km } }', '{ consent: { grid: 10km }, no_consent: ▸{ grid: 1km } }', 'PAIR-NOT-COARSER', 'a multiple of the step or size'),
+  one('a pair that cannot be compared', '          time_ms: keep\n', '          time_ms: keep\n          site: { consent: { truncate: 3 }, no_consent: ▸{ mask: { keep_first: 1 } } }\n', 'PAIR-NOT-COARSER', 'cannot be compared'),
+  one('500 m without consent', '{ consent: { grid: 500m }, no_consent: { grid: 10km } }', '{ consent: { grid: 100m }, no_consent: ▸{ grid: 500m } }', 'PAIR-NOT-GENERAL', 'grid of 1 km or more'),
+  one('grids that do not nest', '{ consent: { grid: 500m }, no_consent: { grid: 10km } }', '{ consent: { grid: 400m }, no_consent: { grid: 10km } }', 'GRID-NEST', 'does not nest with the grid of 1000 m'),
+  one('a personal condition', '"msg.key_on && machine', '"▸msg.mystery == \'x\' && machine'.replace('▸msg.', 'msg.▸'), 'WHEN-PERSONAL', 'no classification'),
+  one('a condition on a place', '"msg.key_on && machine', '"msg.▸lat_e7 > 0 && machine', 'WHEN-PERSONAL', 'part of the point'),
+  one('a required field that does not leave', '        require: [position]', '        require: [▸fix]', 'REQUIRE-MISSING', 'nothing would ever be sent'),
+  one('down-sampling', '        require: [position]', '        require: [position]\n        ▸emit: { every: 15m }', 'NOT-YET-EMIT', 'Remove `emit`'),
+  one('a field whose classification is missing', '        keep: [mode]', '        keep: [mode, ▸mystery]', 'PAIR-MISSING', 'has no classification'),
+  one('a classification of a classified field', 'recipients:\n  cloud', 'fields: { ▸lift.v1.Status.photo: { class: basic, personal: never } }\nrecipients:\n  cloud', 'CLASSIFIED', 'The schema itself classifies'),
+]
+
+export const OUTPUTS: readonly Mistake[] = [
+  one('a wildcard in a topic', '"out/planning/{machine_id}"', '▸"out/planning/#"', 'TOPIC-TEMPLATE', 'wildcard'),
+  one('a topic with a field that does not leave', '"out/planning/{machine_id}"', '"out/planning/▸{seq}"', 'TOPIC-FIELD', 'no field of the output'),
+  one('a topic with a position', '"out/planning/{machine_id}"', '"out/planning/▸{position}"', 'TOPIC-FIELD', 'cannot be a topic level'),
+  one('two recipients on one topic', '"out/app/{stream}"', '▸"out/planning/{stream}"', 'TOPIC-CLASH', 'receive the other\'s data'),
+  one('an output that stays on the site', '    arrival_visible: true', '    arrival_visible: true\n    reach: ▸site', 'SITE-REACH', 'on_site: true'),
+  one('a law that overrides the device setting', '    arrival_visible: true', '    arrival_visible: true\n    despite_device_setting: ▸"LAW 1"', 'DEVICE-SETTING', 'Remove'),
+  one('a country weaker than its group', '    improve.statistics: { basis: consent, employee_consent: "form EC-1" }', '    improve.statistics: { basis: consent, employee_consent: "form EC-1" }\n    personalise: ▸contract', 'BASIS-WEAKER', 'Write consent here'),
+  one('a default weaker than a country', '    improve.statistics: consent\n    personalise: consent\nrecipients', '    improve.statistics: ▸opt_out\n    personalise: consent\nrecipients', 'BASIS-DEFAULT-WEAKER', 'Write consent here'),
+  one('a group without entry', '  DE:\n', '  DE:\n    in: ▸DACH\n', 'GROUP', 'has no entry'),
+  one('a waiver of a rule', 'recipients:\n  cloud', 'accept: [{ code: ▸pair-missing, at: service, why: "we like it" }]\nrecipients:\n  cloud', 'ACCEPT-RULE', 'rules cannot be waived'),
+  one('a waiver of advertising', 'recipients:\n  cloud', 'accept: [{ code: ▸sale-or-advertising, at: ads, why: "we like it" }]\nrecipients:\n  cloud', 'ACCEPT-NEVER', 'never'),
+  one('a waiver typed wrong', 'recipients:\n  cloud', 'accept: [{ code: ▸presice-beside-heading, at: planning, why: "theft" }]\nrecipients:\n  cloud', 'UNKNOWN-LINT', 'Did you mean "precise-beside-heading"?'),
+  one('a waiver that ran out', 'recipients:\n  cloud', 'accept: [{ code: precise-beside-heading, at: planning, why: "theft", until: ▸2026-11-22 }]\nrecipients:\n  cloud', 'ACCEPT-EXPIRED', 'ended on 2026-11-22'),
+  one('a waiver of nothing', 'recipients:\n  cloud', 'accept: [{ code: precise-beside-heading, at: ▸planning, why: "theft" }]\nrecipients:\n  cloud', 'ACCEPT-UNUSED', 'Remove it'),
+]
+
+export const LINTED: readonly Mistake[] = [
+  { name: 'speed beside a position', edits: [['        keep: [mode]', '        keep: [mode, speed_mm_s]'], ['          position: { consent: { grid: 500m }', '          ▸position: { consent: { grid: 500m }']], code: 'PRECISE-BESIDE-HEADING', says: 'or coarse' },
+  one('the machine in a topic', '          machine_id: { pseudonym: { rotate: never } }', '          machine_id: keep', 'RAW-PERSONAL-TOPIC', 'Use a pseudonym'),
+  one('a person who never changes', '{ operator_id: { pseudonym: { rotate: 30d } }', '{ ▸operator_id: { pseudonym: { rotate: never } }', 'ROTATE-NEVER-PERSON', 'rotate: 30d', '{ operator_id: { pseudonym: { rotate: 30d } }'),
+  one('a lasting and a changing pseudonym for one recipient', '    recipient: planner', '    recipient: cloud', 'ROTATION-UNDONE', 'can be joined'),
+  { name: 'two rotations for one recipient', edits: [['          machine_id: { pseudonym: { rotate: never } }', '          machine_id: { pseudonym: { rotate: 30d } }'], ['    recipient: planner', '    recipient: cloud']], code: 'ROTATION-DIFFERS', says: 'every 7d' },
+  one('a counter beside a changing pseudonym', '        keep: [mode]', '        keep: [mode, ▸seq]', 'COUNTER-BESIDE-PSEUDONYM', 'Round the counter', '        keep: [mode]'),
+  one('arrival tells the time', '    arrival_visible: true\n', '', 'ARRIVAL-TELLS-TIME', 'arrival_visible: true'),
+  one('no transfer tool', ', transfers: { EEA: scc } }', ' }', 'NO-TRANSFER', 'transfers: { EEA: scc }'),
+  one('no clause', '{ about: "where machines work", clause: P14 }', '{ about: "where machines work" }', 'PURPOSE-WITHOUT-CLAUSE', 'clause: P14'),
+  one('a purpose without a basis', 'purposes:\n', 'purposes:\n  ▸security.fraud: { about: "theft", clause: P6 }\n', 'PURPOSE-WITHOUT-BASIS', 'no country'),
+  one('an obligation without law', '    improve.statistics: opt_out', '    improve.statistics: ▸legal_obligation', 'LAW-MISSING', 'law:'),
+  one('an interest without assessment', '{ basis: legitimate_interest, assessment: LIA-3 }', '▸legitimate_interest', 'ASSESSMENT-MISSING', 'assessment'),
+  one('advertising', 'purposes:\n', 'purposes:\n  ▸partner.ads: { about: "offers", clause: P6 }\n', 'SALE-OR-ADVERTISING', 'does not serve it'),
+  one('employees asked without reference', '    personalise: { basis: consent, employee_consent: "form EC-1" }', '    personalise: ▸consent', 'EMPLOYEE-CONSENT', 'employee_consent'),
+  { name: 'two messages on one topic', edits: [['        keep: [op]\n', '        keep: [op]\n'], ['"out/app/{stream}" }\n    streams:\n', '▸"out/app" }\n    streams:\n      status: {}\n']], code: 'MIXED-TOPIC', says: 'Put {stream} into the topic' },
+  one('the weight of a person', '        fields: { operator_id: { pseudonym: { rotate: 30d } }, time_ms: keep }', '        fields: { operator_id: { pseudonym: { rotate: 30d } }, time_ms: keep }\n      status: { fields: { operator_id: { pseudonym: { rotate: 30d } }, ▸load_kg: { round: 20 kg } } }', 'LOAD-BESIDE-OPERATOR', 'round: 50 kg'),
+  one('an output weaker than the table', '    purpose: personalise\n', '    purpose: personalise\n    basis: ▸opt_out\n', 'OUTPUT-BASIS-WEAKER', 'Remove `basis:`'),
+  one('a branch that is never taken', '{ operator_id: { pseudonym: { rotate: 30d } }', '{ operator_id: { consent: { pseudonym: { rotate: 30d } }, no_consent: ▸{ constant: x } }', 'NO-CONSENT-UNREACHABLE', 'alone'),
+  one('no test', '  - name: no app\n    given: { stream: operator, country: FR, operator: P7, consent: {}, message: { op: SIGN_ON } }\n    expect: { shift: nothing }\n', '', 'UNTESTED', 'without consent'),
+]
+
+export const MISTAKES: readonly Mistake[] = [...TYPICAL, ...TEXT, ...SHAPE, ...NAMES, ...STREAMS, ...FIELDS, ...OUTPUTS, ...LINTED]

@@ -1,0 +1,49 @@
+/**
+ * The process that crash.test.ts kills: an outbox under load.
+ *
+ *     node child.ts FOLDER RUN
+ *
+ * It accepts numbered records of four machines as fast as it may and writes down, in files whose content survives a kill:
+ * what was acknowledged (`acked`) and what reached the cloud (`cloud`), one line `RUN MACHINE ORDER` each.
+ */
+import { openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { openOutbox } from '../../src/outlet/outbox.ts'
+import { record } from '../contract/records.ts'
+import type { MachineId } from '../../src/domain/ids.ts'
+
+const [folder, run] = process.argv.slice(2) as [string, string]
+const acked = openSync(join(folder, 'acked'), 'a')
+const cloud = openSync(join(folder, 'cloud'), 'a')
+const outbox = openOutbox({ file: join(folder, 'outbox.db'), groupRecords: 32, retryMs: 1 })
+const orders = [0, 0, 0, 0].map(() => outbox.epoch * 1_000_000)
+
+outbox.attach({
+  name: 'cloud',
+  // The cloud takes a while, fails now and then, and answers in order.
+  send: (one, done) => void setTimeout(() => {
+    if (one.machineOrder % 997 === 0 && Math.random() < 0.5) {
+      done(new Error('connection lost'))
+      return
+    }
+    writeSync(cloud, `${run} ${one.machine} ${one.machineOrder}\n`)
+    outbox.onDelivered(one, 'cloud-login')
+    done(undefined)
+  }, 1),
+  cut: async () => ({ dropped: 0, onTheWire: 0 }),
+  close: async () => undefined,
+}, { records: 64 })
+
+function turn(): void {
+  for (let i = 0; i < 40; i++) {
+    const machine = i % 4
+    const order = ++orders[machine]!
+    outbox.accept(record({ machine: `SN-${machine}` as MachineId, machineOrder: order, payload: `SN-${machine} ${order}` }))
+    outbox.committed((error) => {
+      if (error === undefined) writeSync(acked, `${run} SN-${machine} ${order}\n`)
+    })
+  }
+  setTimeout(turn, 1)
+}
+turn()
+writeSync(1, 'running\n')
