@@ -32,7 +32,7 @@ import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { createCells } from './minimise/cells.ts'
-import { loadSchemas } from './minimise/descriptor.ts'
+import { loadSchemas, schemasFromText } from './minimise/descriptor.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 import { localOutlet } from './outlet/local.ts'
 import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
@@ -229,8 +229,7 @@ class Running implements Gateway, Control {
     metrics.onScrape(() => this.#gauges())
     this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
     this.#sweepTimer.unref()
-    const watch = watchFiles(this.#config.watched, () => void this.reload())
-    this.#stopWatching = () => watch.close()
+    this.#stopWatching = watchFiles(this.#config.watched, () => void this.reload())
   }
 
   /** One reload at a time; a second request while one runs reads the files again after it. */
@@ -286,11 +285,13 @@ class Running implements Gateway, Control {
       log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: acceptance.findings[0]?.code ?? '', line: acceptance.findings[0]?.place.line ?? 0 })
       if (this.#pipeline.active !== undefined) return acceptance.findings
       // After a restart the last accepted set is still the one in force.
-      accepted = await this.#accepted.restore(this.#keys)
-      if (accepted?.policy === undefined) return acceptance.findings
+      const kept = this.#accepted.restore()
+      if (kept === undefined) return acceptance.findings
+      accepted = await acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, text: kept.text })
+      if (accepted.policy === undefined) return acceptance.findings
     } else {
       this.#refused = undefined
-      this.#accepted.store(accepted)
+      this.#accepted.store({ file: accepted.file, text: accepted.text, proto: schemas.files, hash: accepted.policy?.hash ?? '' })
     }
     this.#activate(accepted)
     return acceptance.policy === undefined ? acceptance.findings : []

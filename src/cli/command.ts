@@ -67,11 +67,14 @@ export const FORMAT: Option = { name: 'format', arg: 'FORMAT', text: 'text (defa
 
 /** Loaded when asked for, so that `parapet --version` does not wait for a broker. A command module imports what is heavy inside `run`. */
 export const COMMANDS: CommandTable = {
+  check: () => import('./check.ts'),
   consent: () => import('./consent.ts'),
+  filter: () => import('./filter.ts'),
   keys: () => import('./keys.ts'),
   machines: () => import('./machines.ts'),
   serve: () => import('./serve.ts'),
   status: () => import('./status.ts'),
+  test: () => import('./test.ts'),
 }
 export type CommandTable = Readonly<Record<string, () => Promise<{ readonly command: Command }>>>
 

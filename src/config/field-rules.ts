@@ -71,8 +71,9 @@ function namedFields(input: FieldRuleInput, findings: Findings): NamedField[] {
     if (!fields.has(name) && hasTarget(name, stream)) fields.set(name, { name, text, where: { path: [...base, 'fields', name], text: ['outputs', output, 'fields', name] } })
   }
   if (own.keep === 'not_personal') {
+    const taken = [...fields.keys()]
     for (const name of notPersonal(stream)) {
-      const written = [...fields.keys()].some((other) => other === name || other.startsWith(`${name}.`) || name.startsWith(`${other}.`))
+      const written = taken.some((other) => other === name || other.startsWith(`${name}.`) || name.startsWith(`${other}.`))
       if (!written) fields.set(name, { name, text: 'keep', where: { path: [...base, 'fields', name], text: [...base, 'keep'] } })
     }
   }
@@ -83,7 +84,15 @@ function namedFields(input: FieldRuleInput, findings: Findings): NamedField[] {
  * Paths of all fields that the schema classifies `personal: never`, down to the leaves. Parts of points and of the time are
  * reached only through those; other members of the stream's oneof never occur.
  */
-export function notPersonal(stream: Stream): string[] {
+export function notPersonal(stream: Stream): readonly string[] {
+  let known = notPersonalByStream.get(stream)
+  if (known === undefined) notPersonalByStream.set(stream, (known = findNotPersonal(stream)))
+  return known
+}
+
+const notPersonalByStream = new WeakMap<Stream, readonly string[]>()
+
+function findNotPersonal(stream: Stream): string[] {
   const parts = new Set(stream.points.flatMap(partsOf))
   const found: string[] = []
   const walk = (message: MessageShape, prefix: string, above: readonly MessageShape[]): void => {
@@ -320,7 +329,16 @@ export interface Exposed {
  * Everything that can leave through one branch of a rule. A kept message stands for all its leaves; what the messages above a
  * leaf say about people holds for the leaf too.
  */
-export function exposed(rule: FieldRule, branch: Branch, stream: Stream): Exposed[] {
+export function exposed(rule: FieldRule, branch: Branch, stream: Stream): readonly Exposed[] {
+  // Every check and lint asks for it; a branch belongs to one rule.
+  let known = exposedByBranch.get(branch)
+  if (known === undefined) exposedByBranch.set(branch, (known = expose(rule, branch, stream)))
+  return known
+}
+
+const exposedByBranch = new WeakMap<Branch, readonly Exposed[]>()
+
+function expose(rule: FieldRule, branch: Branch, stream: Stream): Exposed[] {
   if (branch.kind === 'keyed') {
     const above = rule.target.kind === 'field' ? rule.target.fields : []
     const message = above[above.length - 1]?.message

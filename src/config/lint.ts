@@ -192,15 +192,20 @@ interface Shown {
   readonly rotation: unknown
 }
 
+const shownBySource = new WeakMap<Source, readonly Shown[]>()
+
 /** Every way in which a recipient is shown whom a message is about. */
-function subjectsShown(source: Source): Shown[] {
+function subjectsShown(source: Source): readonly Shown[] {
+  const known = shownBySource.get(source)
+  if (known !== undefined) return known
   const shown: Shown[] = []
   for (const view of viewsOf(source)) {
     for (const { rule, leaf } of view.leaves) {
       const rotation = isRaw(leaf.chain) ? 'raw' : pseudonymOf(leaf.chain)?.params.rotate
-      if (rotation !== undefined) for (const subject of new Set(leaf.identifies)) shown.push({ view, rule, leaf, subject, rotation })
+      if (rotation !== undefined) for (const subject of leaf.identifies) shown.push({ view, rule, leaf, subject, rotation })
     }
   }
+  shownBySource.set(source, shown)
   return shown
 }
 

@@ -17,7 +17,7 @@ import type { Path } from './yaml.ts'
 
 export interface OutputsInput {
   readonly rules: RulesFile
-  readonly streams: readonly Stream[]
+  readonly streams: ReadonlyMap<string, Stream>
   readonly purposes: readonly Purpose[]
   /** Groups of the legal basis table: transfers and regions may name them. */
   readonly groups: ReadonlySet<string>
@@ -116,7 +116,7 @@ function readOutputStreams(output: string, text: OutputText, input: OutputsInput
   let complete = true
   for (const [id, own] of Object.entries(text.streams)) {
     const where: Path = ['outputs', output, 'streams', id]
-    const stream = input.streams.find((one) => one.id === id)
+    const stream = input.streams.get(id)
     if (stream === undefined) {
       complete = false
       // A stream whose message is missing has its own finding.

@@ -73,7 +73,7 @@ function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
   const purposes = readPurposes(rules, findings)
   const basis = readLegalBasis(rules, purposes, findings)
   const groups = new Set([...basis.table.groups.values()].flat())
-  const { recipients, outputs } = readOutputs({ rules, streams, purposes, groups, allow: new Set(options.allow) }, findings, origin)
+  const { recipients, outputs } = readOutputs({ rules, streams: new Map(streams.map((one) => [one.id, one])), purposes, groups, allow: new Set(options.allow) }, findings, origin)
   const policy: Policy = {
     id: rules.policy?.id ?? basename(yaml.file, extname(yaml.file)),
     effective: rules.policy?.effective,

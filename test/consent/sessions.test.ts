@@ -394,6 +394,8 @@ describe('against a model', () => {
     for (let tick = 0; tick <= minute * 2; tick++) {
       const time = tick / 2
       const event = events.find((event) => event.minute === time)
+      // Whatever happens next ends the doubt about a stranger's staying on.
+      if (event !== undefined && lastSeen.has('stranger')) lastSeen.set('stranger', Math.min(time, lastSeen.get('stranger')!))
       if (event?.off === true) {
         if (event.who === 'stranger' || event.who === here) here = undefined
         else if (here !== undefined && here !== 'stranger') {
