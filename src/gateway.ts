@@ -145,7 +145,7 @@ class Running implements Gateway, Control {
     this.#startedAtMs = parts.clock.now()
     const { books, clock, metrics, root } = parts
     this.#registries = new Registries(config)
-    this.#tokens = openTokens(config.data, clock.now)
+    this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
     this.#accepted = new AcceptedSet(config.data)
     this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
@@ -191,7 +191,7 @@ class Running implements Gateway, Control {
 
   async open(): Promise<void> {
     const { log, clock, metrics } = this.#parts
-    await this.#loadRegistries()
+    this.#loadRegistries()
     await this.#loadRules()
     const count = (name: BrokerCount, by?: number): void => this.#count(name, by)
     const credentials = createCredentials()
@@ -236,7 +236,7 @@ class Running implements Gateway, Control {
   reload(): Promise<readonly Finding[]> {
     this.#reloading = this.#reloading.then(async () => {
       if (this.#closing) return []
-      await this.#loadRegistries()
+      this.#loadRegistries()
       const findings = await this.#loadRules()
       this.#ingress?.recheck()
       this.#egress?.recheck()
@@ -260,9 +260,9 @@ class Running implements Gateway, Control {
 
   // ------------------------------------------------------------------------------------------------ registries and rules
 
-  async #loadRegistries(): Promise<void> {
+  #loadRegistries(): void {
     const { log, books } = this.#parts
-    const loaded = await this.#registries.load()
+    const loaded = this.#registries.load()
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
     if (loaded.operators !== undefined) books.identities.load(loaded.operators)
     books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])

@@ -43,7 +43,7 @@ export interface EgressOptions {
 }
 
 export interface Egress {
-  accept(socket: Duplex, via: Via): void
+  readonly accept: (socket: Duplex, via: Via) => void
   /**
    * Sends a record to its recipient's sessions. `done` is called once it is written to all that are connected and queued for all
    * persistent ones that are not; `sessions` = how many that were, 0 for no_subscriber. The payload is copied before it returns.
@@ -299,7 +299,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     if (subscriber === undefined || subscriber.seat?.client !== client) return
     subscriber.live = true
     // What came while the engine was replaying; it is in the queue already.
-    for (const packet of subscriber.queue.unsent()) client.publish(packet)
+    for (const packet of subscriber.queue.unsent()) client.publish(packet, () => undefined)
   })
   door.open(engine)
 

@@ -132,6 +132,7 @@ export class Guard<Session> extends Duplex {
 
   // In.
   #ready: Buffer[] = []
+  #parsing = false
   #held: Stretch[] = []
   #heldBytes = 0
   #unanswered = 0
@@ -252,10 +253,23 @@ export class Guard<Session> extends Duplex {
 
   // -------------------------------------------------------------------------------------------------------------- reading
 
-  /** What the engine calls to get packets. */
+  /**
+   * What the engine calls to get packets. It parses what it gets at once, and asks again from within the parser when a packet is
+   * done without delay; its parser cannot be entered twice, so there is nothing more until that is over.
+   */
   override read(size?: number | null): Buffer | null {
-    if (size === 0) return null
-    return this.#ready.shift() ?? null
+    if (size === 0 || this.#parsing) return null
+    const chunk = this.#ready.shift()
+    if (chunk === undefined) return null
+    this.#parsing = true
+    queueMicrotask(this.#parsed)
+    return chunk
+  }
+
+  readonly #parsed = (): void => {
+    this.#parsing = false
+    this.#offer()
+    if (this.#ended) this.#finish()
   }
 
   override _read(): void {}
@@ -423,11 +437,7 @@ export class Guard<Session> extends Duplex {
    * back-pressure, which we replace: without this a PINGREQ would wait for the PUBLISHes before it.
    */
   #offer(): void {
-    for (let attempts = this.#limits.unanswered + 64; this.#ready.length > 0 && attempts > 0; attempts--) {
-      const before = this.#ready.length
-      this.emit('readable')
-      if (this.#ready.length < before) attempts = this.#limits.unanswered + 64
-    }
+    for (let attempts = this.#limits.unanswered + 64; this.#ready.length > 0 && !this.#parsing && attempts > 0; attempts--) this.emit('readable')
   }
 
   /** Begins an incomplete packet with the rest of a chunk. */

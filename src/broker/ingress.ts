@@ -34,7 +34,7 @@ export interface IngressOptions {
 }
 
 export interface Ingress {
-  accept(socket: Duplex, via: Via): void
+  readonly accept: (socket: Duplex, via: Via) => void
   readonly connections: number
   /** After a reload of the registry: closes connections of machines that are gone or have another credential now. */
   recheck(): void

@@ -32,11 +32,8 @@ export const command: Command = {
       process.exit(1)
     })
     const gateway = await createGateway(config, { log, version: version() })
-    const { terminals, recipients, admin } = gateway.addresses
-    io.stdout.write(`${[...banner(gateway, config.name, config.machines, relative(io.cwd, gateway.adminTokenFile), io), ''].join('\n')}`)
-    log.info('serving', { port: terminals.port, host: terminals.host })
-    void recipients
-    void admin
+    io.stdout.write([...banner(gateway, config.name, config.machines, relative(io.cwd, gateway.adminTokenFile), io), ''].join('\n'))
+    log.info('serving', { port: gateway.addresses.terminals.port })
 
     const stopped = Promise.withResolvers<number>()
     const stop = (signal: NodeJS.Signals): void => {

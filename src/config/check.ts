@@ -45,7 +45,21 @@ export function whereOf(source: Source, part: object): Where {
 }
 
 /** Every basis an output can have in some country, with the place that says so. */
-export function basesOf(policy: Policy, output: Output): { readonly place: string; readonly entry: BasisEntry }[] {
+export function basesOf(policy: Policy, output: Output): readonly PlacedBasis[] {
+  let known = basesByOutput.get(output)
+  if (known === undefined) basesByOutput.set(output, (known = findBases(policy, output)))
+  return known
+}
+
+export interface PlacedBasis {
+  /** Key of the table; empty for the output's own basis. */
+  readonly place: string
+  readonly entry: BasisEntry
+}
+
+const basesByOutput = new WeakMap<Output, readonly PlacedBasis[]>()
+
+function findBases(policy: Policy, output: Output): readonly PlacedBasis[] {
   if (output.basis !== undefined) return [{ place: '', entry: output.basis }]
   return [...policy.basis.entries].flatMap(([place, row]) => {
     const entry = row.get(output.purpose.id)
@@ -67,7 +81,8 @@ function checkRule(source: Source, output: Output, one: OutputStream, rule: Fiel
     findings.add('PAIR-NOT-COARSER', step(where, 'no_consent'), `Without consent "${rule.path}" would be finer than with it, or the two cannot be compared.`)
   }
   const bases = basesOf(source.policy, output)
-  const leaves = rule.pair ? [...exposed(rule, rule.consent, one.stream), ...exposed(rule, rule.noConsent, one.stream)] : exposed(rule, rule.consent, one.stream)
+  const withYes = exposed(rule, rule.consent, one.stream)
+  const leaves = rule.pair ? [...withYes, ...exposed(rule, rule.noConsent, one.stream)] : withYes
   const contract = bases.find(({ entry }) => entry.basis === 'contract')
   const person = leaves.find((leaf) => leaf.identifies.includes('operator') || leaf.identifies.includes('session'))
   if (contract !== undefined && person !== undefined) {

@@ -28,7 +28,7 @@ const granted = new Map<string, string[]>()
 async function listener(who: string, port: number, username: string | undefined, more: { clean?: boolean; will?: unknown } = {}): Promise<RawClient> {
   const client = new RawClient(port)
   const chunks: Buffer[] = []
-  client.socket.on('data', (chunk) => void chunks.push(chunk))
+  client.socket.on('data', (chunk: Buffer) => void chunks.push(chunk))
   received.push({ who, client, bytes: () => Buffer.concat(chunks) })
   client.send({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: who, keepalive: 0, ...(username === undefined ? {} : { username }), ...more } as never)
   const { returnCode } = await client.next('connack') as unknown as { returnCode: number }
@@ -60,7 +60,7 @@ beforeAll(async () => {
   egress = await startEgress({ perIdentity: 100 })
   const port = { ingress: ingress.port, egress: egress.port }
   for (const [who, door, username] of listeners) {
-    await listener(`${who}`, port[door], username)
+    await listener(who, port[door], username)
     await listener(`${who}, persistent`, port[door], username, { clean: false })
   }
 

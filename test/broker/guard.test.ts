@@ -6,7 +6,7 @@ import type { Packet } from 'mqtt-packet'
 import { afterEach, describe, expect, it } from 'vitest'
 import { GUARD_LIMITS, Guard, Watch } from '../../src/broker/guard.ts'
 import type { GuardLimits, HeldBudget } from '../../src/broker/guard.ts'
-import { RawClient, clock, pause, publishPacket, startIngress, until } from './stage.ts'
+import { RawClient, pause, publishPacket, startIngress, until } from './stage.ts'
 import type { IngressStage } from './stage.ts'
 
 const open: { close(): unknown }[] = []
@@ -27,6 +27,7 @@ function raw(port: number): RawClient {
 }
 
 const CONNECT = generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: 'x', keepalive: 0, username: 'SN-1' })
+const monotonic = (): number => performance.now()
 const SHORT: Partial<GuardLimits> = { connectTimeMs: 250, packetTimeMs: 250 }
 
 describe('connections that are closed, and why', () => {
@@ -75,7 +76,7 @@ describe('connections that are closed, and why', () => {
       await pause(3)
     }
     await client.next('puback')
-    expect(seen[0]?.payload.equals(payload)).toBe(true)
+    expect(payload.equals(seen[0]!.payload)).toBe(true)
   })
 
   it('announcing much costs no memory', async () => {
@@ -113,9 +114,9 @@ describe('connections that are closed, and why', () => {
 
 function guardOn(socket: ConstructorParameters<typeof Guard>[0], limits: Partial<GuardLimits>, reasons: string[], budget: HeldBudget = { used: 0, max: 1e9 }): Guard<unknown> {
   const all = { ...GUARD_LIMITS, messagesPerSecond: Infinity, controlPerSecond: Infinity, ...limits }
-  const watch = new Watch(all, clock.monotonic)
+  const watch = new Watch(all, monotonic)
   open.push(watch)
-  return new Guard(socket, { limits: all, watch, budget, monotonic: clock.monotonic, onKill: (reason) => void reasons.push(reason) })
+  return new Guard(socket, { limits: all, watch, budget, monotonic, onKill: (reason) => void reasons.push(reason) })
 }
 
 /** Commits that happen when the test says so. */
@@ -253,12 +254,13 @@ describe('what the engine reads', () => {
         if (packet.cmd === 'connect') guard.open()
         else (packet.cmd === 'publish' ? publishes : others).push(packet)
         most = Math.max(most, guard.unanswered)
+        // The engine asks from within its parser, which cannot take more just then.
+        expect(guard.read()).toBeNull()
       })
       guard.on('readable', () => {
-        for (let chunk = guard.read(); chunk !== null; chunk = guard.read()) {
-          // Only whole packets are handed over: the parser keeps nothing.
-          expect(read.parse(chunk)).toBe(0)
-        }
+        const chunk = guard.read()
+        // Only whole packets are handed over: the parser keeps nothing.
+        if (chunk !== null) expect(read.parse(chunk)).toBe(0)
       })
       const bytes = Buffer.concat([CONNECT, ...given.map((packet) => generate(packet))])
       for (let at = 0, turn = 0; at < bytes.length; turn++) {
@@ -271,6 +273,7 @@ describe('what the engine reads', () => {
         await Promise.resolve()
         guard.answered(Math.min(1, guard.unanswered))
       }
+      await new Promise(setImmediate)
       const of = (list: readonly Packet[]) => list.map((packet) => generate(packet).toString('hex'))
       expect(reasons).toEqual([])
       expect(of(publishes)).toEqual(of(given.filter(({ cmd }) => cmd === 'publish')))

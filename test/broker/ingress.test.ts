@@ -33,6 +33,15 @@ describe('a message from a terminal', () => {
     expect({ ...seen[0], payload: String(seen[0]?.payload), receivedAtMs: 0 }).toEqual({ topic: TOPIC, payload: 'hello', qos, machine: 'SN-1', receivedAtMs: 0, isWill: false })
   })
 
+  it.each([0, 1] as const)('20,000 of QoS %i in one burst, cut by the network where it likes', async (qos) => {
+    const { port, seen } = await stage()
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    terminal.send(...Array.from({ length: 20_000 }, (_, index) => publishPacket(TOPIC, String(index), qos, index + 1)))
+    await until(() => seen.length === 20_000)
+    expect(seen.every(({ payload }, index) => String(payload) === String(index))).toBe(true)
+  })
+
   it('5,000 of QoS 2 on one connection, all sent before the first answer is read', async () => {
     const { port, seen, ingress } = await stage()
     const terminal = await client(port, { username: 'SN-1', clientId: 'modem' })

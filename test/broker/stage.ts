@@ -60,7 +60,7 @@ export interface IngressStage extends Witness {
   readonly seen: Publish[]
   /** Taken at each look, so a test may add and remove. */
   readonly machines: Map<string, Machine>
-  close(): Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** Payloads are copied into `seen`, because the pipeline may not keep them. */
@@ -95,8 +95,8 @@ export interface EgressStage extends Witness {
   readonly accounts: Map<string, RecipientAccount>
   readonly topics: Map<string, string[]>
   readonly delivered: { record: OutboxRecord; credential: string }[]
-  publish(record: OutboxRecord): Promise<number>
-  close(): Promise<void>
+  readonly publish: (record: OutboxRecord) => Promise<number>
+  readonly close: () => Promise<void>
 }
 
 export async function startEgress(overrides: Partial<EgressOptions> = {}): Promise<EgressStage> {
@@ -119,7 +119,9 @@ export async function startEgress(overrides: Partial<EgressOptions> = {}): Promi
   const listener = await listen({ name: 'recipients', host: '127.0.0.1', port: 0, accept: egress.accept, count: seeing.count, log: seeing.log })
   return {
     ...seeing, egress, port: listener.port, accounts, topics, delivered,
-    publish: (given) => new Promise((resolve) => void egress.publish(given, resolve)),
+    publish: (given) => new Promise((resolve) => {
+      egress.publish(given, resolve)
+    }),
     async close() {
       await Promise.all([listener.close(1_000), egress.close(200)])
     },
@@ -146,7 +148,7 @@ export class RawClient {
       this.packets.push(packet)
       this.#wake()
     })
-    this.socket.on('data', (chunk) => {
+    this.socket.on('data', (chunk: Buffer) => {
       this.bytes += chunk.length
       read.parse(chunk)
     })

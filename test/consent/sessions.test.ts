@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
 import { nobody, type Decision } from '../../src/domain/consent.ts'

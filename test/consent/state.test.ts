@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { receiptOf } from '../../src/consent/receipts.ts'
 import { nobody, type ConsentState, type Decision } from '../../src/domain/consent.ts'
