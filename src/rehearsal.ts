@@ -14,7 +14,7 @@ import { isNo } from './consent/history.ts'
 import type { Counter, Metrics } from './metrics.ts'
 import type { Cells } from './minimise/cells.ts'
 import { snap } from './minimise/grid.ts'
-import { planFor, VARIANTS, variantIndex, type Plan } from './minimise/plan.ts'
+import { variantIndex, type Plan } from './minimise/plan.ts'
 import { createFacts, createProbe, type Facts, type Probe } from './minimise/probe.ts'
 import { derivedRows, type PseudonymKeys } from './minimise/pseudonym.ts'
 import { createPipeline } from './pipeline.ts'
@@ -155,12 +155,6 @@ function performanceOf(entry: OutputEntry, machine: Machine, decision: Readonly<
 export function standingOf(output: Output, basis: BasisEntry | undefined, decision: Readonly<Decision>): { readonly gate: GateState; readonly basis: BasisEntry | undefined; readonly variant: number } {
   const state = gate(output, basis, decision)
   return { gate: state, basis, variant: variantIndex(state === Gate.yes, basis !== undefined && operatorFieldsAllowed(output, basis, decision)) }
-}
-
-/** The plan of an output for a stream and variant. */
-export function planAt(output: Output, stream: StreamId, variant: number): Plan | undefined {
-  const source = output.streams.find((one) => one.stream.id === stream)
-  return source === undefined ? undefined : planFor(output, source, VARIANTS[variant] ?? { consent: false, operatorFields: false })
 }
 
 // --------------------------------------------------------------------------------------------------------- what is assumed

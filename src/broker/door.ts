@@ -4,8 +4,9 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Aedes, AedesOptions, Client, ConnectPacket } from 'aedes'
+import { LIMITS } from '../domain/limits.ts'
 import type { BrokerLog, Count, KillReason } from './counts.ts'
-import { GUARD_LIMITS, Guard, Watch } from './guard.ts'
+import { GUARD_LIMITS, Guard, Watch, controlRate } from './guard.ts'
 import type { GuardLimits, HeldBudget } from './guard.ts'
 import { ReturnCode, clientKey } from './identify.ts'
 import type { Admitted, Claim, Via } from './identify.ts'
@@ -58,10 +59,11 @@ export interface Door<Seat> {
 export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Seat> {
   type Place = Guard<Visitor<Seat>>
   const { listener, count, monotonic } = options
-  const limits = { ...GUARD_LIMITS, ...options.limits }
-  const perIdentity = options.perIdentity ?? 8
+  const controlPerSecond = controlRate(options.limits?.messagesPerSecond ?? LIMITS.messagesPerSecond)
+  const limits: GuardLimits = { ...GUARD_LIMITS, controlPerSecond, ...options.limits }
+  const perIdentity = options.perIdentity ?? LIMITS.connectionsPerIdentity
   const watch = new Watch(limits, monotonic)
-  const budget: HeldBudget = { used: 0, max: options.heldBytesAll ?? 268_435_456 }
+  const budget: HeldBudget = { used: 0, max: options.heldBytesAll ?? LIMITS.heldBytesAll }
   const places = new Set<Place>()
   const byIdentity = new Map<string, Set<Place>>()
   const log = sparing(options.log, monotonic)

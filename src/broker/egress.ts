@@ -9,6 +9,7 @@ import { Readable } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { RecipientId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { Clock, OutboxRecord } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { createDoor } from './door.ts'
@@ -80,7 +81,6 @@ interface Seat {
 
 /** QoS 0 to a client with more than this unread is dropped: that is what QoS 0 means, and others need not wait. */
 const CONGESTED_BYTES = 1_048_576
-const FILTERS_MAX = 256
 const PRESENT: Subscription = { topic: '$present', qos: 0 }
 
 /** An acknowledging recipient sends a packet for each message: as many as it can. */
@@ -89,11 +89,11 @@ const RECIPIENT_LIMITS = { controlPerSecond: Infinity } as const
 export async function createEgress(options: EgressOptions): Promise<Egress> {
   const { directory, count, log, clock } = options
   const desks = new Map<RecipientId, Map<string, Subscriber>>()
-  const retained = new RetainedCopies(options.retained ?? 10_000, count)
+  const retained = new RetainedCopies(options.retained ?? LIMITS.retained, count)
   /** Which record a payload belongs to. The engine wraps packets again and again but keeps the payload's buffer. */
   const records = new WeakMap<object, OutboxRecord>()
-  const queueMessages = options.queueMessages ?? 10_000
-  const queueBytes = options.queueBytes ?? 16_777_216
+  const queueMessages = options.queueMessages ?? LIMITS.offlineMessages
+  const queueBytes = options.queueBytes ?? LIMITS.offlineBytes
 
   const door = createDoor<RecipientAccount, Seat>({
     ...options,
@@ -136,7 +136,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       key, recipient, persistent: !clean, filters: new Map(), queue: new OutgoingQueue(queueMessages, queueBytes, count), present: false, seat: undefined, live: false,
     }
     desk.set(key, fresh)
-    if (desk.size > (options.sessions ?? 64)) {
+    if (desk.size > (options.sessions ?? LIMITS.recipientSessions)) {
       const oldest = [...desk.values()].find(({ seat, key: other }) => seat === undefined && other !== key)
       if (oldest !== undefined) {
         desk.delete(oldest.key)
@@ -234,7 +234,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       filters.delete(topic)
       return false
     }
-    if (filters.size >= FILTERS_MAX && !filters.has(topic)) return false
+    if (filters.size >= LIMITS.recipientFilters && !filters.has(topic)) return false
     filters.set(topic, qos)
     return true
   }

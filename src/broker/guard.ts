@@ -46,11 +46,15 @@ export const GUARD_LIMITS: GuardLimits = {
   packetTimeMs: LIMITS.packetTimeMs,
   unanswered: LIMITS.unanswered,
   messagesPerSecond: LIMITS.messagesPerSecond,
-  // A QoS 2 message brings one PUBREL, and nobody needs four more packets beside it.
-  controlPerSecond: LIMITS.messagesPerSecond * 5,
-  heldBytes: 1_048_576,
-  unwrittenBytes: 4_194_304,
-  drainTimeMs: 3_000,
+  controlPerSecond: controlRate(LIMITS.messagesPerSecond),
+  heldBytes: LIMITS.heldBytes,
+  unwrittenBytes: LIMITS.unwrittenBytes,
+  drainTimeMs: LIMITS.drainTimeMs,
+}
+
+/** A QoS 2 message brings one PUBREL, and nobody needs four more packets beside it. */
+export function controlRate(messagesPerSecond: number): number {
+  return Math.max(1_000, messagesPerSecond * 5)
 }
 
 /** Held bytes of all connections of one broker together; past it nobody may hold anything and sockets are left unread. */
@@ -187,10 +191,17 @@ export class Guard<Session> extends Duplex {
     options.watch.add(this)
   }
 
-  /** CONNACK 0 has been sent: what waited for it may pass. */
+  /** CONNACK 0 has been sent: what waited for it may pass, once the engine has noticed, too. */
   open(): void {
-    this.#opened = true
-    queueMicrotask(this.#release)
+    queueMicrotask(() => {
+      const held = this.#held.splice(0)
+      this.#options.budget.used -= this.#heldBytes
+      this.#heldBytes = 0
+      this.#opened = true
+      for (const { bytes, from, to } of held) this.#sort(bytes, from, to)
+      this.#rest()
+      this.#release()
+    })
   }
 
   /** So many QoS 1 or 2 PUBLISHes were answered. */
@@ -404,6 +415,17 @@ export class Guard<Session> extends Duplex {
       // The peer could not be heard meanwhile: its keep alive and the packet it was sending begin anew.
       this.#heardAt = this.#partialSince = this.#options.monotonic()
       this.#socket.resume()
+    }
+  }
+
+  /** Hands over what need not wait for a PUBLISH, and holds the rest, so that packets of either kind keep their order. */
+  #sort(bytes: Buffer, from: number, to: number): void {
+    for (let at = from; at < to;) {
+      const type = bytes[at]! >> 4
+      const end = this.#header(bytes, at, to)
+      if (type === Packet.publish || type === Packet.disconnect) this.#hold(bytes, at, end)
+      else this.#ready.push(bytes.subarray(at, end))
+      at = end
     }
   }
 

@@ -81,7 +81,6 @@ interface TerminalSession {
 /** Where a raw message's topic was, once it has been handled. */
 const SINK = 'sink'
 const EMPTY = Buffer.alloc(0)
-const FILTERS_MAX = 16
 /** Pseudo filter that makes the engine say "session present" [MQTT-3.2.2-2]; never granted to anybody. */
 const PRESENT: Subscription = { topic: '$present', qos: 0 }
 
@@ -233,7 +232,7 @@ function grant(terminal: Terminal | undefined, { topic, qos }: Subscription): bo
     filters.delete(topic)
     return false
   }
-  if (filters.size >= FILTERS_MAX && !filters.has(topic)) return false
+  if (filters.size >= LIMITS.terminalFilters && !filters.has(topic)) return false
   filters.set(topic, qos)
   return true
 }

@@ -69,12 +69,15 @@ export const FORMAT: Option = { name: 'format', arg: 'FORMAT', text: 'text (defa
 export const COMMANDS: CommandTable = {
   check: () => import('./check.ts'),
   consent: () => import('./consent.ts'),
+  decode: () => import('./decode.ts'),
+  explain: () => import('./explain.ts'),
   filter: () => import('./filter.ts'),
   keys: () => import('./keys.ts'),
   machines: () => import('./machines.ts'),
   serve: () => import('./serve.ts'),
   status: () => import('./status.ts'),
   test: () => import('./test.ts'),
+  transforms: () => import('./transforms.ts'),
 }
 export type CommandTable = Readonly<Record<string, () => Promise<{ readonly command: Command }>>>
 

@@ -9,10 +9,11 @@ import type { Feature } from './field-rules.ts'
 import { sorted } from './findings.ts'
 import { loadGateway, type GatewayConfig } from './gateway.ts'
 import { loadMachines } from './machines.ts'
+import { suggestion } from './nearest.ts'
 import { loadOperators } from './operators.ts'
 import { loadRecipients } from './recipients.ts'
 import { loadRulesFile, type LoadedRules } from './rules.ts'
-import { found } from './yaml.ts'
+import { found, readYaml } from './yaml.ts'
 
 export interface CheckInput {
   readonly rules: string
@@ -56,8 +57,10 @@ function aroundTheRules(config: GatewayConfig, rules: LoadedRules): Finding[] {
   if (existsSync(config.machines)) findings.push(...loadMachines(config.machines).findings)
   if (existsSync(config.operators)) findings.push(...loadOperators(config.operators).findings)
   if (existsSync(config.recipients)) findings.push(...loadRecipients(config.recipients, known).findings)
+  const yaml = readYaml(config.file)
   for (const [name, bridge] of config.bridges) {
-    if (known !== undefined && !known.has(bridge.recipient)) findings.push(found('UNKNOWN-RECIPIENT', { file: config.file, line: 1, col: 1 }, `bridges.${name}.recipient`, `The bridge "${name}" is for "${bridge.recipient}", which the rules do not know.`))
+    const path = ['bridges', name, 'recipient']
+    if (known !== undefined && !known.has(bridge.recipient)) findings.push(found('UNKNOWN-RECIPIENT', yaml.place(path), path.join('.'), `The rules know no recipient "${bridge.recipient}".`, suggestion(bridge.recipient, known)))
   }
   return findings
 }

@@ -97,6 +97,8 @@ const TABLE = {
 
   // tests and waivers
   'TEST': error('rule', 'A test is not complete.', 'Write `given` and `expect`, or `steps`.'),
+  'TEST-FAILED': error('rule', 'A test of the file does not come out as it expects.', 'Mend the rules, or what the test expects.'),
+  'NOT-COMPILED': error('rule', 'No minimiser could be made of rules that are right: a fault of the gateway.', 'Set `minimiser: interpreted` in the gateway file and report it.'),
   'ACCEPT-RULE': error('rule', '`accept:` names a rule.', 'Mend what the rule reports.'),
   'ACCEPT-NEVER': error('rule', '`accept:` names a lint that cannot be waived.', 'Remove the purpose.'),
   'ACCEPT-EXPIRED': error('rule', 'A waiver has run out.', 'Mend the finding, or decide anew and write a later day.'),

@@ -6,7 +6,7 @@ import { Strictness, chainOf, strictness } from '../domain/basis.ts'
 import type { PurposeId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { BasisEntry, BasisTable, Purpose } from '../domain/policy.ts'
-import type { Findings } from './findings.ts'
+import type { Findings, Where } from './findings.ts'
 import { suggestion } from './nearest.ts'
 import { placeHint, readPlace } from './places.ts'
 import type { BasisText, Named, RulesFile } from './rules-file.ts'
@@ -114,13 +114,26 @@ function checkStrictness({ table, written }: LegalBasis, findings: Findings): vo
       }
     }
   }
-  for (const [purpose, entry] of table.entries.get('default') ?? []) {
-    for (const [place, row] of table.entries) {
-      const other = row.get(purpose)
-      if (place === 'default' || other === undefined || comparable(entry) >= comparable(other)) continue
-      findings.add('BASIS-DEFAULT-WEAKER', { path: ['legal_basis', 'default', purpose] },
-        `"${purpose}" is ${entry.basis} by default, but ${other.basis} in ${place}.`, `Write ${other.basis} here, or something stricter.`)
-      break
+  for (const [purpose, entry] of table.entries.get('default') ?? []) checkDefault(table, purpose, entry, findings)
+}
+
+/**
+ * What a place does not list is closed there. If `default` opened it, taking the place's entry out would open it for the place too.
+ */
+function checkDefault(table: BasisTable, purpose: PurposeId, entry: BasisEntry, findings: Findings): void {
+  const where: Where = { path: ['legal_basis', 'default', purpose] }
+  for (const [place, row] of table.entries) {
+    if (place === 'default') continue
+    const other = row.get(purpose)
+    if (other !== undefined && comparable(entry) < comparable(other)) {
+      findings.add('BASIS-DEFAULT-WEAKER', where, `"${purpose}" is ${entry.basis} by default, but ${other.basis} in ${place}.`, `Write ${other.basis} here, or something stricter.`)
+      return
+    }
+    if (other !== undefined || entry.basis === 'forbidden') continue
+    const chain = place === 'EEA' ? [place] : readPlace(place) === undefined ? undefined : chainOf(table, place)
+    if (chain !== undefined && !chain.some((one) => table.entries.get(one)?.has(purpose) === true)) {
+      findings.add('BASIS-DEFAULT-WEAKER', where, `"${purpose}" is ${entry.basis} by default, but closed in ${place}, whose entry does not list it.`, `List "${purpose}" in ${place} too, or take it out here.`)
+      return
     }
   }
 }

@@ -14,6 +14,22 @@ export const LIMITS = {
   messagesPerSecond: 200,
   /** PUBLISHes of one terminal handed over and not yet answered; at it the guard stops handing over. */
   unanswered: 64,
+  /** Bytes of PUBLISHes that wait for those before them, of one connection and of all; past it sockets are not read. */
+  heldBytes: 1_048_576,
+  heldBytesAll: 268_435_456,
+  /** Bytes that wait for one peer to read, and how long it may read nothing at all; past it the connection is closed. */
+  unwrittenBytes: 4_194_304,
+  drainTimeMs: 3_000,
+  /** Connections of one machine or recipient at a time; further ones are refused. */
+  connectionsPerIdentity: 8,
+  /** Subscriptions of one session; further ones are refused. */
+  terminalFilters: 16,
+  recipientFilters: 256,
+  /** Messages and bytes for one absent recipient session, retained copies of all, persistent sessions of one recipient; the oldest goes first. */
+  offlineMessages: 10_000,
+  offlineBytes: 16_777_216,
+  retained: 10_000,
+  recipientSessions: 64,
   /** Nesting of protobuf messages; deeper is refused. */
   depth: 32,
   /** A Decision is a 32-bit set; bits 30 and 31 stay free. */

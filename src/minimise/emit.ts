@@ -108,7 +108,7 @@ class Emitter {
     this.write()
     const written = this.lines.splice(0)
     const head = [
-      'return function minimise(s, start, end, t, at, cx) {',
+      'return function minimise(s, w, start, end, t, at, cx) {',
       `  if (at + (end - start) + ${this.growth()} > t.length) return ${Verdict.too_big.code}`,
       '  let p = start, q = 0, n = 0, m = 0, o = at, c = 0',
       ...(this.locals.length === 0 ? [] : [`  let ${this.locals.join(', ')}`]),
@@ -256,7 +256,7 @@ class Emitter {
     this.line('if (!(p <= end)) return -1')
     if (role.span) this.line(`a${field.number} = q; b${field.number} = p`)
     if (field.type !== 'string') return
-    this.line('for (; q + 8 <= p; q += 8) if ((s[q] | s[q + 1] | s[q + 2] | s[q + 3] | s[q + 4] | s[q + 5] | s[q + 6] | s[q + 7]) > 127) break')
+    this.line('for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break')
     this.line('for (; q < p; q++) if (s[q] > 127) break')
     this.line('if (q !== p && !isUtf8(s, q, p)) return -1')
   }
@@ -501,7 +501,7 @@ function isWide(field: FieldShape): boolean {
 
 /** Whether the bytes at `p` are a tag. Behind the message lies a zero, which is no tag, so that `p` needs no comparison with `end`. */
 function tagTest(bytes: readonly number[]): string {
-  return bytes.map((byte, at) => `s[p${at === 0 ? '' : ` + ${at}`}] === ${byte}`).join(' && ')
+  return bytes.length === 2 ? `w.getUint16(p, true) === ${bytes[0]! + bytes[1]! * 256}` : bytes.map((byte, at) => `s[p${at === 0 ? '' : ` + ${at}`}] === ${byte}`).join(' && ')
 }
 
 /** An arithmetic expression for chains that whole numbers can take without a call; `v` is a name. */

@@ -34,11 +34,13 @@ export function isGridSize(size: number): boolean {
  */
 export function snap(latE7: number, lonE7: number, size: number, into: Cell): void {
   const i = floorDivide(latE7 * M, size * E7)
-  const row = floorDivide(latE7 * M, ROW * E7)
-  const c = COSINES[row + 101]!
+  // Sizes divide the row height, so the row of the cell is the row of the position.
+  const c = COSINES[Math.floor(i / (ROW / size)) + 101]!
   const j = Math.floor(((lonE7 / E7) * M * c) / size)
-  into.latE7 = fiveDecimals(Math.min(90, Math.max(-90, ((i + 0.5) * size) / M)))
-  into.lonE7 = fiveDecimals(Math.min(180, Math.max(-180, ((j + 0.5) * size) / (M * c))))
+  const lat = ((i + 0.5) * size) / M
+  const lon = ((j + 0.5) * size) / (M * c)
+  into.latE7 = fiveDecimals(lat > 90 ? 90 : lat < -90 ? -90 : lat)
+  into.lonE7 = fiveDecimals(lon > 180 ? 180 : lon < -180 ? -180 : lon)
 }
 
 /** Row cosine for a latitude; sticky cells need it to measure how far beyond a border a position lies. */
@@ -46,14 +48,14 @@ export function rowCosine(latE7: number): number {
   return COSINES[floorDivide(latE7 * M, ROW * E7) + 101]!
 }
 
-/** floor(a / b) for integers below 2^53, b > 0: the quotient is corrected by the exact remainder. */
+/** floor(a / b) for integers below 2^53, b > 0: the quotient is put right by exact products, because rounding may miss by one. */
 function floorDivide(a: number, b: number): number {
-  const remainder = a % b
-  return (a - remainder) / b - (remainder < 0 ? 1 : 0)
+  const quotient = Math.floor(a / b)
+  return quotient * b > a ? quotient - 1 : (quotient + 1) * b <= a ? quotient + 1 : quotient
 }
 
-/** Degrees rounded to 5 decimals, as an e7 integer. */
+/** Degrees rounded to 5 decimals, halves away from zero, as an e7 integer. */
 function fiveDecimals(degrees: number): number {
   const scaled = degrees * 100_000
-  return Math.sign(scaled) * Math.round(Math.abs(scaled)) * 100 + 0
+  return (scaled < 0 ? -Math.floor(0.5 - scaled) : Math.floor(scaled + 0.5)) * 100
 }

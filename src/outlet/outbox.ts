@@ -381,10 +381,10 @@ export class DurableOutbox implements Outbox {
       stored.push(entry)
       const variant = entry.payloadIfWithdrawn
       const seed = seedOf(envelope.id, entry.machineOrder)
-      if (variant === undefined && entry.state === State.waiting) {
+      if ((variant === undefined || variant === null) && entry.state === State.waiting) {
         insert.run(
           seq, envelope.id, envelope.mask, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs, entry.expiresAtMs ?? null,
-          crc32(entry.payload, seed), entry.id, entry.payload,
+          crc32(entry.payload, seed), entry.id, entry.payload, onWithdrawalOf(variant),
         )
       } else {
         insertWhole.run(
@@ -1225,8 +1225,8 @@ function prepare(db: DatabaseSync) {
     rollback: db.prepare('ROLLBACK'),
     nextEpoch: db.prepare('UPDATE outbox_state SET epoch = epoch + 1 RETURNING epoch'),
     // `sealed` names how the payload columns are encrypted at rest; 0 = not.
-    insert: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    insert: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
+      on_withdrawal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     insertWhole: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
       state, on_withdrawal, payload_if_withdrawn, withdrawn_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     deleteRange: db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),

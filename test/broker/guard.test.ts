@@ -3,34 +3,16 @@ import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import { generate, parser } from 'mqtt-packet'
 import type { Packet } from 'mqtt-packet'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { GUARD_LIMITS, Guard, Watch } from '../../src/broker/guard.ts'
 import type { GuardLimits, HeldBudget } from '../../src/broker/guard.ts'
 import { RawClient, pause, publishPacket, startIngress, until } from './stage.ts'
-import type { IngressStage } from './stage.ts'
-
-const open: { close(): unknown }[] = []
-afterEach(async () => {
-  for (const each of open.splice(0)) await each.close()
-})
-
-async function stage(...given: Parameters<typeof startIngress>): Promise<IngressStage> {
-  const made = await startIngress(...given)
-  open.push(made)
-  return made
-}
-
-function raw(port: number): RawClient {
-  const made = new RawClient(port)
-  open.push({ close: () => made.destroy() })
-  return made
-}
 
 const CONNECT = generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: 'x', keepalive: 0, username: 'SN-1' })
 const monotonic = (): number => performance.now()
 const SHORT: Partial<GuardLimits> = { connectTimeMs: 250, packetTimeMs: 250 }
 
-describe('connections that are closed, and why', () => {
+describe.concurrent('connections that are closed, and why', () => {
   it.each<[string, (client: RawClient) => unknown, Partial<GuardLimits>, string]>([
     ['HTTP', (client) => client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n'), {}, 'protocol'],
     ['TLS on the plain port', (client) => client.write(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00])), {}, 'malformed'],
@@ -55,8 +37,9 @@ describe('connections that are closed, and why', () => {
     ['1,000 PINGREQs in a moment', (client) => client.write(Buffer.concat([CONNECT, Buffer.alloc(2_000, Buffer.from([0xc0, 0]))])), { controlPerSecond: 500 }, 'rate'],
     ['silence past one and a half keep alives', async (client) => client.connect('SN-1', { keepalive: 1 }), {}, 'keepalive'],
   ])('%s', async (_what, act, limits, reason) => {
-    const { port, of, counts, lines } = await stage({ limits })
-    const client = raw(port)
+    await using stage = await startIngress({ limits })
+    const { port, of, counts, lines } = stage
+    using client = new RawClient(port)
     await act(client)
     await client.closed
     expect([...counts].filter(([name]) => name.startsWith('kill.'))).toEqual([[`kill.${reason}`, 1]])
@@ -65,8 +48,9 @@ describe('connections that are closed, and why', () => {
   })
 
   it('a packet at the limit passes, in pieces of any size', async () => {
-    const { port, seen } = await stage({ limits: { packetBytes: 100_000 } })
-    const client = raw(port)
+    await using stage = await startIngress({ limits: { packetBytes: 100_000 } })
+    const { port, seen } = stage
+    using client = new RawClient(port)
     await client.connect('SN-1')
     const payload = Buffer.alloc(100_000 - 4 - 2 - 1 - 2, 7)
     const bytes = generate(publishPacket('a', payload, 1, 9))
@@ -79,23 +63,9 @@ describe('connections that are closed, and why', () => {
     expect(payload.equals(seen[0]!.payload)).toBe(true)
   })
 
-  it('announcing much costs no memory', async () => {
-    const { port } = await stage()
-    const clients = await Promise.all(Array.from({ length: 8 }, async () => {
-      const client = raw(port)
-      await client.connect('SN-1', { clientId: String(Math.random()) })
-      return client
-    }))
-    const before = process.memoryUsage().arrayBuffers
-    for (const client of clients) client.write(Buffer.from([0x30, 0xf0, 0xff, 0x0f, 0, 1, 0x61]))
-    await pause(50)
-    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000_000)
-  })
-
   it('a peer that does not read is closed', async () => {
     const server = createServer()
     await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
-    open.push({ close: () => server.close() })
     const reasons: string[] = []
     const made = new Promise<Guard<unknown>>((resolve) => {
       server.once('connection', (socket) => resolve(guardOn(socket, { drainTimeMs: 200 }, reasons)))
@@ -108,14 +78,31 @@ describe('connections that are closed, and why', () => {
     }
     await until(() => guard.destroyed)
     peer.destroy()
+    server.close()
     expect(reasons).toEqual(['slow_reader'])
+  })
+})
+
+describe('memory', () => {
+  it('announcing much costs no memory', async () => {
+    await using stage = await startIngress()
+    const { port } = stage
+    const clients = await Promise.all(Array.from({ length: 8 }, async () => {
+      const client = new RawClient(port)
+      await client.connect('SN-1', { clientId: String(Math.random()) })
+      return client
+    }))
+    const before = process.memoryUsage().arrayBuffers
+    for (const client of clients) client.write(Buffer.from([0x30, 0xf0, 0xff, 0x0f, 0, 1, 0x61]))
+    await pause(50)
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000_000)
+    for (const client of clients) client.destroy()
   })
 })
 
 function guardOn(socket: ConstructorParameters<typeof Guard>[0], limits: Partial<GuardLimits>, reasons: string[], budget: HeldBudget = { used: 0, max: 1e9 }): Guard<unknown> {
   const all = { ...GUARD_LIMITS, messagesPerSecond: Infinity, controlPerSecond: Infinity, ...limits }
   const watch = new Watch(all, monotonic)
-  open.push(watch)
   return new Guard(socket, { limits: all, watch, budget, monotonic, onKill: (reason) => void reasons.push(reason) })
 }
 
@@ -130,11 +117,12 @@ function stalledOutbox() {
   }
 }
 
-describe('back-pressure', () => {
+describe.concurrent('back-pressure', () => {
   it.each([1, 2] as const)('QoS %i: no more than so many unanswered, PINGREQ is answered meanwhile, nothing is lost', async (qos) => {
     const outbox = stalledOutbox()
-    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 16 } })
-    const client = raw(port)
+    await using stage = await startIngress({ committed: outbox.committed, limits: { unanswered: 16 } })
+    const { port, seen } = stage
+    using client = new RawClient(port)
     await client.connect('SN-1', { keepalive: 1 })
     const total = 500
     client.send(...Array.from({ length: total }, (_, index) => publishPacket('up/north/SN-1/status', `m${index}`, qos, index + 1)))
@@ -155,8 +143,9 @@ describe('back-pressure', () => {
 
   it('holds with one packet per segment, too', async () => {
     const outbox = stalledOutbox()
-    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 8 } })
-    const client = raw(port)
+    await using stage = await startIngress({ committed: outbox.committed, limits: { unanswered: 8 } })
+    const { port, seen } = stage
+    using client = new RawClient(port)
     client.socket.setNoDelay(true)
     await client.connect('SN-1')
     for (let index = 1; index <= 60; index++) {
@@ -172,8 +161,9 @@ describe('back-pressure', () => {
 
   it('leaves the socket unread past its bound, does not take that for silence, and loses nothing', async () => {
     const outbox = stalledOutbox()
-    const { port, seen, of } = await stage({ committed: outbox.committed, limits: { unanswered: 4, heldBytes: 50_000 } })
-    const client = raw(port)
+    await using stage = await startIngress({ committed: outbox.committed, limits: { unanswered: 4, heldBytes: 50_000 } })
+    const { port, seen, of } = stage
+    using client = new RawClient(port)
     await client.connect('SN-1', { keepalive: 1 })
     const total = 600
     // 6 MB do not fit into what is held and the kernel's buffers together.
@@ -187,8 +177,9 @@ describe('back-pressure', () => {
   }, 20_000)
 
   it('DISCONNECT and the end of the stream wait behind held messages', async () => {
-    const { port, seen } = await stage({ limits: { messagesPerSecond: 100 } })
-    const client = raw(port)
+    await using stage = await startIngress({ limits: { messagesPerSecond: 100 } })
+    const { port, seen } = stage
+    using client = new RawClient(port)
     await client.connect('SN-1')
     client.send(...Array.from({ length: 120 }, (_, index) => publishPacket('a', String(index))), { cmd: 'disconnect' })
     client.socket.end()
@@ -197,16 +188,18 @@ describe('back-pressure', () => {
   })
 
   it('messages sent together with CONNECT wait for CONNACK, however many', async () => {
-    const { port, seen } = await stage()
-    const client = raw(port)
+    await using stage = await startIngress()
+    const { port, seen } = stage
+    using client = new RawClient(port)
     client.write(Buffer.concat([CONNECT, ...Array.from({ length: 90 }, (_, index) => generate(publishPacket('a', String(index)))), generate({ cmd: 'disconnect' })]))
     await client.closed
     expect(seen.map(({ payload }) => Number(String(payload)))).toEqual(Array.from({ length: 90 }, (_, index) => index))
   })
 
   it('slows a terminal that sends too fast, and does not cut it', async () => {
-    const { port, seen, counts } = await stage({ limits: { messagesPerSecond: 200 } })
-    const client = raw(port)
+    await using stage = await startIngress({ limits: { messagesPerSecond: 200 } })
+    const { port, seen, counts } = stage
+    using client = new RawClient(port)
     await client.connect('SN-1')
     const from = performance.now()
     client.send(...Array.from({ length: 300 }, (_, index) => publishPacket('a', 'x', 1, index + 1)))
@@ -218,9 +211,10 @@ describe('back-pressure', () => {
 
   it('all connections together hold no more than the budget', async () => {
     const outbox = stalledOutbox()
-    const { port, seen } = await stage({ committed: outbox.committed, limits: { unanswered: 1 }, heldBytesAll: 100_000 })
+    await using stage = await startIngress({ committed: outbox.committed, limits: { unanswered: 1 }, heldBytesAll: 100_000 })
+    const { port, seen } = stage
     const clients = await Promise.all(Array.from({ length: 4 }, async (_, index) => {
-      const client = raw(port)
+      const client = new RawClient(port)
       await client.connect('SN-1', { clientId: `c${index}` })
       client.send(...Array.from({ length: 100 }, (_each, number) => publishPacket('a', Buffer.alloc(10_000), 1, number + 1)))
       return client
@@ -229,6 +223,7 @@ describe('back-pressure', () => {
     await until(() => clients.every((client) => client.ids('puback').length === 100), 15_000)
     clearInterval(working)
     expect(seen.length).toBe(400)
+    for (const client of clients) client.destroy()
   }, 20_000)
 })
 

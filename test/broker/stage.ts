@@ -61,6 +61,7 @@ export interface IngressStage extends Witness {
   /** Taken at each look, so a test may add and remove. */
   readonly machines: Map<string, Machine>
   readonly close: () => Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
 }
 
 /** Payloads are copied into `seen`, because the pipeline may not keep them. */
@@ -81,11 +82,9 @@ export async function startIngress(overrides: Partial<IngressOptions> = {}): Pro
     limits: { messagesPerSecond: Infinity, controlPerSecond: Infinity, ...overrides.limits },
   })
   const listener = await listen({ name: 'terminals', host: '127.0.0.1', port: 0, accept: ingress.accept, count: seeing.count, log: seeing.log })
+  const close = async (): Promise<void> => void await Promise.all([listener.close(1_000), ingress.close(200)])
   return {
-    ...seeing, ingress, listener, port: listener.port, seen, machines,
-    async close() {
-      await Promise.all([listener.close(1_000), ingress.close(200)])
-    },
+    ...seeing, ingress, listener, port: listener.port, seen, machines, close, [Symbol.asyncDispose]: close,
   }
 }
 
@@ -201,6 +200,10 @@ export class RawClient {
 
   destroy(): void {
     this.socket.destroy()
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy()
   }
 }
 

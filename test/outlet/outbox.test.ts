@@ -278,7 +278,11 @@ describe('a disk that refuses', () => {
     expect(safe).toBeGreaterThan(0)
     expect(safe).toBeLessThan(200)
     expect(safe % 8).toBe(0)
-    expect(again.depth).toBe(safe)
+    const { depth, bytes } = again
+    expect(depth).toBe(safe)
+    await again.close()
+    const reopened = open({ file: join(folder, 'other.db') })
+    expect([reopened.depth, reopened.bytes]).toEqual([depth, bytes])
   })
 
   test('what is stored goes on leaving, and when there is room accepts work again', async () => {
@@ -292,6 +296,30 @@ describe('a disk that refuses', () => {
     expect(await committed(outbox)).toBeUndefined()
     await turns()
     expect(cloud.payloads.at(-1)).toBe('after the storm')
+  })
+
+  test('a purge that fails in the midst of a turn stops the groups of that turn as well', async () => {
+    const outbox = open({ probeMs: 20, groupRecords: 2 })
+    const cloud = new TestOutlet('cloud', true)
+    outbox.attach(cloud)
+    await turns()
+    const told: boolean[] = []
+    for (let i = 0; i < 6; i++) {
+      outbox.accept(record({ payload: `n ${i}`, variant: i < 4 ? null : undefined }))
+      outbox.committed((error) => {
+        told.push(error === undefined)
+        if (i !== 0) return
+        const disk = refuseCommits(13)
+        expect(() => outbox.purge({ subject: 'op-ada' as OperatorId }, 'withdrawal')).toThrow(expect.objectContaining({ code: 'OUTBOX-UNHEALTHY' }))
+        disk.mockRestore()
+      })
+    }
+    await turns()
+    expect([outbox.healthy, cloud.sent.length]).toEqual([false, 0])
+    expect(told).toEqual([true, false, false, false, false, false])
+    await expect.poll(() => outbox.healthy).toBe(true)
+    await turns()
+    expect([cloud.sent.length, outbox.depth, outbox.bytes]).toEqual([0, 0, 0])
   })
 
   test('after a failed fsync nothing is trusted until a restart has checked the file', async () => {
@@ -397,26 +425,28 @@ describe('housekeeping', () => {
     expect(outbox.sweep(NOW + 51).purged).toBe(0)
   })
 
-  test('envelopes that nothing refers to are collected, those in use stay', async () => {
+  test('envelopes that nothing refers to are collected, those in use stay; a collected one is written again when it is needed', async () => {
     const outbox = open({ sweepMs: 1 })
-    const local = new TestOutlet('local', true)
-    outbox.attach(local)
-    for (let i = 0; i < 100; i++) outbox.accept(record({ topic: `out/${i}`, via: ['local'] }))
-    outbox.accept(record({ payload: 'waits', topic: 'out/waits', via: ['cloud'] }))
+    const cloud = new TestOutlet('cloud', true)
+    outbox.attach(cloud)
+    for (let i = 0; i < 100; i++) outbox.accept(record({ machine: `SN-${i}` as MachineId }))
+    outbox.accept(record({ payload: 'waits', machine: 'SN-200' as MachineId, via: ['app'] }))
     await turns()
     expect(outbox.depth).toBe(1)
+    outbox.detach('cloud')
     // Two rounds of 60 sweeps: the first one spares what was used since the last.
     await new Promise((resolve) => setTimeout(resolve, 400))
-    outbox.accept(record({ payload: 'again', topic: 'out/7', via: ['cloud'] }))
+    outbox.accept(record({ payload: 'again', machine: 'SN-7' as MachineId }))
     await outbox.close()
     const db = new DatabaseSync(file)
-    expect(db.prepare('SELECT topic FROM envelopes ORDER BY topic').all().map((row) => row['topic'])).toEqual(['out/7', 'out/waits'])
+    expect(db.prepare('SELECT machine FROM envelopes ORDER BY machine').all().map((row) => row['machine'])).toEqual(['SN-200', 'SN-7'])
     db.close()
     const again = open()
-    const cloud = new TestOutlet('cloud', true)
-    again.attach(cloud)
+    const [app, next] = [new TestOutlet('app', true), new TestOutlet('cloud', true)]
+    again.attach(app)
+    again.attach(next)
     await turns()
-    expect(cloud.payloads).toEqual(['waits', 'again'])
+    expect([...app.payloads, ...next.payloads]).toEqual(['waits', 'again'])
   })
 
   test('counts turn with the month and are kept for 24 months', async () => {

@@ -1,0 +1,323 @@
+import { describe, expect, test } from 'vitest'
+import { loadRules } from '../../src/config/rules.ts'
+import type { FieldRule, Policy } from '../../src/domain/policy.ts'
+import { schemasFromText } from '../../src/minimise/descriptor.ts'
+import { GOOD, SCHEMAS, load } from './fixture.ts'
+
+/** A file with one stream and one output; the arguments are what stands in it. */
+function small(parts: { readonly stream?: string; readonly output?: string; readonly streams?: string; readonly more?: string; readonly basis?: string; readonly topic?: string }): string {
+  return `version: 1
+streams:
+  status:
+    topic: "up/{fleet}/{machine}/status"
+    message: lift.v1.Status
+    time: { field: time_ms, unit: ms }
+${parts.stream ?? ''}
+outputs:
+  out:
+    recipient: { id: cloud, role: controller, region: EU }
+    purpose: service.operate
+    basis: ${parts.basis ?? 'contract'}
+    to: { topic: "${parts.topic ?? 'out/{stream}'}" }
+${parts.output ?? ''}
+    streams:
+      ${parts.streams ?? 'status: { keep: not_personal }'}
+${parts.more ?? ''}
+`
+}
+
+function policyOf(text: string, options: Parameters<typeof load>[1] = {}): Policy {
+  const loaded = load(text, options)
+  expect(loaded.findings.filter((finding) => finding.severity === 'error').map((finding) => `${finding.place.line}: ${finding.code} ${finding.text}`)).toEqual([])
+  return loaded.policy as Policy
+}
+
+function rulesOf(text: string, options: Parameters<typeof load>[1] = {}): readonly FieldRule[] {
+  return policyOf(text, options).outputs[0]?.streams[0]?.fields ?? []
+}
+
+const paths = (text: string): string[] => rulesOf(text).map((rule) => rule.path)
+const codes = (text: string, options: Parameters<typeof load>[1] = {}): string[] => [...new Set(load(text, options).findings.filter((finding) => finding.severity === 'error').map((finding) => finding.code))]
+
+const POSITION = '    points: { position: { lat: lat_e7, lon: lon_e7, unit: e7 } }'
+
+describe('which fields an output names', () => {
+  const never = ['fix', 'key_on', 'soc_pct_x10', 'mode', 'temp_c', 'cells', 'header.firmware']
+
+  test.each<[string, string, string[]]>([
+    ['not_personal: what the schema says is never personal, down to the leaves', small({}), never],
+    ['what is written out wins', small({ streams: 'status: { keep: not_personal, fields: { fix: drop, machine_id: keep } }' }), ['machine_id', ...never]],
+    ['a message that is dropped takes its fields along', small({ streams: 'status: { keep: not_personal, fields: { header: drop } }' }), [...never.slice(0, -1), 'header']],
+    ['a list', small({ streams: 'status: { keep: [mode, fix] }' }), ['fix', 'mode']],
+    ['for all streams, where the field exists', small({ output: '    fields: { seq: keep }', streams: 'status: { keep: [mode] }' }), ['seq', 'mode']],
+    ['a point stands where its latitude stands', small({ stream: POSITION, streams: 'status: { keep: [mode, seq], fields: { position: { consent: { grid: 1km }, no_consent: { grid: 10km } } } }' }), ['seq', 'position', 'mode']],
+  ])('%s', (_, text, expected) => {
+    expect(paths(text)).toEqual(expected)
+  })
+
+  test('a stream\'s own entry wins over the one for all streams', () => {
+    const [rule] = rulesOf(small({ output: '    fields: { soc_pct_x10: keep }', streams: 'status: { fields: { soc_pct_x10: { round: 5 % } } }' }))
+    expect(rule?.consent).toEqual({ kind: 'chain', chain: [{ name: 'round', params: { step: 50 } }] })
+  })
+
+  test('a rule knows its line', () => {
+    const text = small({ streams: 'status:\n        fields:\n          mode: keep\n          fix: keep' })
+    expect(rulesOf(text).map((rule) => [rule.path, text.split('\n')[rule.line - 1]?.trim()])).toEqual([['fix', 'fix: keep'], ['mode', 'mode: keep']])
+  })
+
+  test('numbers with units are in wire units, durations in milliseconds', () => {
+    const rules = rulesOf(small({ streams: 'status: { fields: { soc_pct_x10: [{ clamp: [0 %, 100 %] }, { round: 5 % }], time_ms: { round_time: 15m } } }', output: '    arrival_visible: true' }))
+    expect(rules.map((rule) => rule.consent)).toEqual([
+      { kind: 'chain', chain: [{ name: 'round_time', params: { ms: 900_000, wire: 900_000 } }] },
+      { kind: 'chain', chain: [{ name: 'clamp', params: { lo: 0, hi: 1000 } }, { name: 'round', params: { step: 50 } }] },
+    ])
+  })
+})
+
+describe('personal fields', () => {
+  test.each<[string, Parameters<typeof small>[0], string[]]>([
+    ['a message with a personal field inside is personal as a whole', { streams: 'status: { keep: [header] }', basis: 'opt_out' }, ['PAIR-MISSING']],
+    ['and identifies the operator under a contract', { streams: 'status: { keep: [header] }' }, ['CONTRACT-OPERATOR']],
+    ['dropping needs no pair', { streams: 'status: { keep: [mode], fields: { photo: drop, header: drop } }', basis: 'opt_out' }, []],
+    ['consent needs no pair', { streams: 'status: { keep: [mode, photo] }', basis: 'consent' }, []],
+    ['a legal obligation needs no pair', { streams: 'status: { keep: [mode, photo] }', basis: '{ basis: legal_obligation, law: L }' }, []],
+    ['public interest needs one', { streams: 'status: { keep: [mode, photo] }', basis: 'public_interest' }, ['PAIR-MISSING']],
+    ['a constant is a generalisation', { streams: 'status: { keep: [mode], fields: { mystery: { consent: keep, no_consent: { constant: x } } } }', basis: 'opt_out' }, []],
+    ['a mask is none', { streams: 'status: { keep: [mode], fields: { mystery: { consent: keep, no_consent: { mask: {} } } } }', basis: 'opt_out' }, ['PAIR-NOT-GENERAL']],
+    ['a basic field may be rounded as finely as one likes', { streams: 'status: { keep: [mode], fields: { operator_id: { consent: keep, no_consent: drop }, time_ms: { consent: keep, no_consent: { round_time: 14m } } } }', basis: 'opt_out', output: '    arrival_visible: true' }, []],
+  ])('%s', (_, parts, expected) => {
+    expect(codes(small(parts))).toEqual(expected)
+  })
+
+  test('a field may not be a part of two outputs\' topic and dropped for want of an operator', () => {
+    const streams = 'status: { keep: [mode], fields: { operator_id: { consent: { pseudonym: { rotate: 7d } }, no_consent: { pseudonym: { rotate: 7d } } } } }'
+    expect(codes(small({ streams, basis: 'legitimate_interest', topic: 'out/{operator_id}' }))).toContain('TOPIC-FIELD')
+    expect(codes(small({ streams: 'status: { keep: [mode], fields: { operator_id: { pseudonym: { rotate: 7d } } } }', basis: 'consent', topic: 'out/{operator_id}' }))).toEqual([])
+  })
+})
+
+describe('foreign schemas', () => {
+  const foreign = (more: string, streams = 'alarm: { keep: not_personal }'): string => `version: 1
+streams:
+  alarm: { topic: "acme/{machine}/tlm", message: acme.v3.Envelope, case: body.alarm, machine: machine, time: { field: at } }
+  note: { topic: "acme/{machine}/tlm", message: acme.v3.Envelope, case: note }
+fields:
+  acme.v3.Alarm.cause: { class: basic, personal: never, unit: "%", scale: 0.1 }
+  acme.v3.Note.text: { class: basic, personal: never }
+  acme.v3.Envelope.at: { class: basic, personal: linkable, category: time }
+outputs:
+  out:
+    recipient: { id: cloud, role: controller, region: EU }
+    purpose: p
+    basis: contract
+    arrival_visible: true
+    to: { topic: "out/{stream}" }
+    streams:
+      ${streams}
+${more}`
+
+  test('streams may share a topic if they differ in their case', () => {
+    const policy = policyOf(foreign(''))
+    expect(policy.streams.map((stream) => [stream.id, stream.case, stream.time])).toEqual([['alarm', 'alarm', { field: 'at', unit: 'timestamp' }], ['note', 'note', undefined]])
+  })
+
+  test('fields classified in the file are known; other members of the oneof never occur', () => {
+    expect(paths(foreign(''))).toEqual(['alarm.cause'])
+    expect(paths(foreign('', 'note: { keep: not_personal }'))).toEqual(['note.text'])
+  })
+
+  test('a timestamp is rounded as a whole', () => {
+    expect(codes(foreign('', 'alarm: { keep: not_personal, fields: { at: { round_time: 15m } } }'))).toEqual([])
+    expect(codes(foreign('', 'alarm: { keep: not_personal, fields: { at.seconds: keep } }'))).toEqual(['PART-ADDRESSED'])
+  })
+
+  test('units of the classification count', () => {
+    expect(rulesOf(foreign('', 'alarm: { fields: { alarm.cause: { round: 5 % } } }'))[0]?.consent).toEqual({ kind: 'chain', chain: [{ name: 'round', params: { step: 50 } }] })
+  })
+
+  test('what nobody classified counts as personal', () => {
+    expect(codes(foreign('', 'alarm: { keep: [alarm.remark] }'))).toEqual(['PAIR-MISSING'])
+    expect(codes(foreign('', 'alarm: { keep: [alarm.speed] }'))).toEqual(['PAIR-MISSING'])
+  })
+
+  test.each([
+    ['fields: { acme.v3.Alarm.caus: { class: basic, personal: never } }', 'UNKNOWN-FIELD'],
+    ['fields: { acme.v3.Alrm.cause: { class: basic, personal: never } }', 'UNKNOWN-MESSAGE'],
+  ])('%s', (line, code) => {
+    expect(codes(foreign('').replace(/^fields:\n(.*\n){3}/m, `${line}\n`))).toContain(code)
+  })
+
+  test('a .proto file with a mistake refuses the rules', () => {
+    const schemas = schemasFromText({ 'a.proto': 'syntax = "proto3"; message A { string x = 1 }' })
+    expect(codes(GOOD, { schemas })).toContain('SCHEMA-PROBLEM')
+  })
+})
+
+describe('parts of the language that come later', () => {
+  const signals = (rule: string): string => `version: 1
+streams:
+  signals: { topic: "up/{machine}/s", message: lift.v1.Signals }
+  frames: { topic: "up/{machine}/f", message: lift.v1.Frames }
+outputs:
+  out:
+    recipient: { id: cloud, role: controller, region: EU }
+    purpose: p
+    basis: contract
+    to: { topic: "out/{stream}" }
+    streams:
+      ${rule}
+`
+
+  test('key-value lists', () => {
+    const text = signals('signals: { fields: { s: { by: id, with: { id: keep }, only: { 101: { v: { round: 100 } }, 102: { v: keep } } } } }')
+    expect(codes(text)).toEqual(['NOT-YET-KEYED'])
+    const [rule] = rulesOf(text, { allow: ['keyed'] })
+    expect(rule?.consent).toEqual({
+      kind: 'keyed',
+      keyed: {
+        by: { member: 'id', fn: 'none' },
+        with: new Map([['id', [{ name: 'keep', params: {} }]]]),
+        only: new Map([[101, new Map([['v', [{ name: 'round', params: { step: 100 } }]]])], [102, new Map([['v', [{ name: 'keep', params: {} }]]])]]),
+      },
+    })
+  })
+
+  test.each([
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { id: keep }, only: { 61444: { data: keep } } } } }', []],
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { id: keep }, only: { 65260: { data: keep } } } } }', ['PGN-PERSONAL']],
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", only: { 65260: { data: drop } } } } }', []],
+    ['frames: { fields: { f: { by: data, only: { 1: { id: keep } } } } }', ['KEYED']],
+    ['frames: { fields: { machine_id: { by: id, only: { 1: { id: keep } } } } }', ['KEYED']],
+    ['frames: { fields: { f: { by: id, only: { 1: { dta: keep } } } } }', ['UNKNOWN-FIELD']],
+    ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: { by: id, only: { 1: { v: { round: 10 } } } } } } }', []],
+    ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: { round: 10 } } } }, no_consent: { by: id, only: { 1: { v: keep } } } } } }', ['PAIR-NOT-COARSER']],
+    ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: { by: id, only: { 2: { v: keep } } } } } }', ['PAIR-NOT-COARSER']],
+  ])('%s', (rule, expected) => {
+    expect(codes(signals(rule), { allow: ['keyed'] })).toEqual(expected)
+  })
+
+  test.each([
+    ['emit: { every: 15m, take: last, hold: true }', []],
+    ['emit: { every: 15m, take: { max: soc_pct_x10 } }', []],
+    ['emit: { on_change: [mode] }', []],
+    ['emit: { take: last }', ['EMIT']],
+    ['emit: { on_change: [mode], hold: true }', ['EMIT']],
+    ['emit: { every: 15m, take: { max: mode } }', ['EMIT']],
+    ['emit: { every: 15m, take: { max: sock } }', ['UNKNOWN-FIELD']],
+  ])('%s', (emit, expected) => {
+    const text = small({ streams: `status: { keep: [mode], ${emit} }` })
+    expect(codes(text)).toContain('NOT-YET-EMIT')
+    expect(codes(text, { allow: ['emit'] })).toEqual(expected)
+  })
+})
+
+describe('the accepted set', () => {
+  test('its name is that of the file unless the policy has one', () => {
+    expect(loadRules('/etc/parapet/depot.yaml', small({}), { schemas: SCHEMAS }).policy?.id).toBe('depot')
+    expect(load(GOOD).policy?.id).toBe('demo-1')
+  })
+
+  test('its hash changes with every character of the rules and of the schemas', () => {
+    const hash = load(GOOD).policy?.hash
+    expect(hash).toMatch(/^[0-9a-f]{64}$/)
+    expect(load(GOOD).policy?.hash).toBe(hash)
+    expect(load(`${GOOD}# a comment\n`).policy?.hash).not.toBe(hash)
+    const other = schemasFromText({ 'a.proto': 'syntax = "proto3"; package lift.v1; message Status { bool key_on = 1 [(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: NEVER }]; uint64 time_ms = 2; }' })
+    expect(load(small({}), { schemas: other }).policy?.hash).not.toBe(load(small({})).policy?.hash)
+  })
+
+  test('defaults', () => {
+    const policy = policyOf(small({}))
+    expect(policy.subject).toEqual({ sessions: undefined, sessionMaxMs: 43_200_000, quarantineMs: 120_000, lateLimitMs: 604_800_000 })
+    expect(policy.outputs[0]).toMatchObject({ to: { qos: 1, via: ['local'], retain: false, sendWithinMs: undefined }, reach: 'any', arrivalVisible: false, basis: { basis: 'contract' } })
+  })
+
+  test('a purpose is a bit in file order', () => {
+    expect(policyOf(GOOD).purposes.map((purpose) => [purpose.index, purpose.id])).toEqual([[0, 'service.operate'], [1, 'improve.statistics'], [2, 'personalise']])
+  })
+
+  test('more purposes than bits are refused', () => {
+    const outputs = Array.from({ length: 31 }, (_, index) => `  o${index}: { recipient: cloud, purpose: p${index}, basis: contract, to: { topic: "out/${index}" }, streams: { status: { keep: [mode] } } }`).join('\n')
+    expect(codes(`version: 1\nstreams:\n  status: { topic: up, message: lift.v1.Status }\nrecipients: { cloud: { role: controller, region: EU } }\noutputs:\n${outputs}\n`)).toContain('LIMIT')
+  })
+
+  test('a delta track', () => {
+    const text = `version: 1
+streams:
+  track:
+    topic: "up/{machine}/track"
+    message: lift.v1.Track
+    points: { track: { kind: delta, lat: lat0_e7, lon: lon0_e7, dlat: dlat_e7, dlon: dlon_e7, dt: dt_ms, unit: e7 } }
+outputs:
+  out: { recipient: { id: cloud, role: controller, region: EU }, purpose: p, basis: consent, to: { topic: out }, streams: { track: { fields: { track: { grid: 100m } } } } }
+`
+    expect(policyOf(text).streams[0]?.points[0]).toEqual({ name: 'track', kind: 'delta', lat: 'lat0_e7', lon: 'lon0_e7', dlat: 'dlat_e7', dlon: 'dlon_e7', dt: 'dt_ms', scale: 1e-7, valid: undefined })
+    expect(codes(text.replace('{ track: { grid: 100m } }', '{ dt_ms: keep }'))).toEqual(['PART-ADDRESSED'])
+  })
+})
+
+describe('bridges', () => {
+  const text = GOOD.replace('"out/planning/{machine_id}" }', '"out/planning/{machine_id}", via: [local, plan] }')
+  test.each([
+    ['without the gateway file nobody knows', {}, []],
+    ['the recipient\'s own', { bridges: new Map([['plan', { recipient: 'planner' }]]) }, []],
+    ['none of that name', { bridges: new Map([['plans', { recipient: 'planner' }]]) }, ['UNKNOWN-BRIDGE']],
+    ['another recipient\'s', { bridges: new Map([['plan', { recipient: 'cloud' }]]) }, ['BRIDGE-RECIPIENT']],
+  ])('%s', (_, options, expected) => {
+    expect(codes(text, options)).toEqual(expected)
+  })
+})
+
+describe('accept', () => {
+  const linted = GOOD.replace('keep: [mode]', 'keep: [mode, speed_mm_s, seq]')
+  const waiver = (code: string, at: string, more = ''): string => `${linted}accept:\n  - { code: ${code}, at: ${at}, why: "theft recovery, assessment 7"${more} }\n`
+
+  test('without it both lints refuse the file', () => {
+    expect(codes(linted)).toEqual(['COUNTER-BESIDE-PSEUDONYM', 'PRECISE-BESIDE-HEADING'])
+  })
+
+  test.each([
+    ['precise-beside-heading', 'planning.position'],
+    ['PRECISE-BESIDE-HEADING', 'planning'],
+    ['precise-beside-heading', 'outputs.planning.streams.status.fields.position'],
+  ])('%s at %s waives one of them', (code, at) => {
+    const loaded = load(waiver(code, at))
+    expect(codes(waiver(code, at))).toEqual(['COUNTER-BESIDE-PSEUDONYM'])
+    expect(loaded.accepted).toMatchObject([{ finding: { code: 'PRECISE-BESIDE-HEADING' }, why: 'theft recovery, assessment 7', until: undefined }])
+    expect(loaded.policy).toBeUndefined()
+  })
+
+  test.each(['service.position', 'position.planning', 'plan'])('at %s it waives nothing', (at) => {
+    expect(codes(waiver('precise-beside-heading', at))).toEqual(['COUNTER-BESIDE-PSEUDONYM', 'PRECISE-BESIDE-HEADING'])
+    expect(load(waiver('precise-beside-heading', at)).findings.map((finding) => finding.code)).toContain('ACCEPT-UNUSED')
+  })
+
+  test('it holds on its last day and not on the next', () => {
+    const text = waiver('precise-beside-heading', 'planning', ', until: 2026-11-23')
+    expect(codes(text, { today: '2026-11-23' })).toEqual(['COUNTER-BESIDE-PSEUDONYM'])
+    expect(codes(text, { today: '2026-11-24' })).toEqual(['COUNTER-BESIDE-PSEUDONYM', 'PRECISE-BESIDE-HEADING', 'ACCEPT-EXPIRED'])
+    expect(codes(waiver('precise-beside-heading', 'planning', ', until: 2027-02-30'))).toContain('BAD-VALUE')
+  })
+
+  test('a file whose lints are all waived is accepted, and says which', () => {
+    const text = `${waiver('precise-beside-heading', 'planning')}  - { code: counter-beside-pseudonym, at: planning.seq, why: "agreed with the planner" }\n`
+    expect(load(text).policy).toBeDefined()
+    expect(load(text).accepted.map((one) => one.finding.code)).toEqual(['PRECISE-BESIDE-HEADING', 'COUNTER-BESIDE-PSEUDONYM'])
+  })
+})
+
+describe('what is refused is not half accepted', () => {
+  test('lints leave a draft for previews, rules too, but never a policy', () => {
+    const lint = load(GOOD.replace('keep: [mode]', 'keep: [mode, seq]'))
+    expect([lint.policy, lint.draft === undefined]).toEqual([undefined, false])
+    const name = load(GOOD.replace('keep: [mode]', 'keep: [mood]'))
+    expect([name.policy, name.draft]).toEqual([undefined, undefined])
+  })
+
+  test('a flood of findings is cut, errors first, and says so', () => {
+    const streams = Array.from({ length: 300 }, (_, index) => `  s${index}: { topic: "up/{machine}/${index}", message: lift.v1.Nothing }`).join('\n')
+    const { findings } = load(`version: 1\nstreams:\n${streams}\noutputs: { o: { recipient: { id: c, role: controller, region: EU }, purpose: p, basis: contract, to: { topic: o }, streams: { s0: {} } } }\n`)
+    expect(findings).toHaveLength(201)
+    expect(findings.at(-1)).toMatchObject({ code: 'MORE', text: 'There are 100 findings more.' })
+  })
+})
