@@ -7,6 +7,7 @@ import { readText } from './config/yaml.ts'
 import type { Finding } from './domain/errors.ts'
 import type { Policy } from './domain/policy.ts'
 import { compilePlan, type CompileOptions } from './minimise/compile.ts'
+import type { Schemas } from './minimise/descriptor.ts'
 import { planFor, VARIANTS } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 import { offlineKeys } from './rehearsal.ts'
@@ -31,18 +32,35 @@ export interface Acceptance extends LoadedRules {
 export async function acceptRules(file: string, options: AcceptanceOptions): Promise<Acceptance> {
   const read = options.text === undefined ? readText(file) : { text: options.text }
   if ('finding' in read) return { file, text: '', policy: undefined, draft: undefined, findings: [read.finding], accepted: [], schemas: options.schemas, report: undefined }
-  const loaded = loadRules(file, read.text, options)
+  return tryRules(loadRules(file, read.text, options), { file, text: read.text, keys: options.keys })
+}
+
+/** The part that comes after reading: compiles every minimiser and runs the tests. */
+export function tryRules(loaded: LoadedRules, { file, text, keys = offlineKeys() }: { readonly file: string; readonly text: string; readonly keys?: PseudonymKeys | undefined }): Acceptance {
   const policy = loaded.policy ?? loaded.draft
-  if (policy === undefined) return { ...loaded, file, text: read.text, report: undefined }
-  const broken = uncompilable(policy, file, { keys: options.keys ?? offlineKeys(), engine: 'generated' })
-  if (broken.length > 0) return { ...loaded, policy: undefined, findings: [...loaded.findings, ...broken], file, text: read.text, report: undefined }
+  if (policy === undefined) return { ...loaded, file, text, report: undefined }
   // A file with lints against it is tested too: whoever mends it wants to see everything at once.
-  const report = runTests(policy, loaded.schemas)
+  const tried = compiledAndTested(policy, loaded.schemas, file, keys)
+  if ('broken' in tried) return { ...loaded, policy: undefined, findings: [...loaded.findings, ...tried.broken], file, text, report: undefined }
+  const { report } = tried
   const failed = report.tests.filter((test) => test.failures.length > 0).map((test): Finding => ({
     severity: 'error', code: 'TEST-FAILED', place: { file, line: test.line, col: 1 }, path: 'tests',
     text: `The test "${test.name}" fails: ${sentenceOf(test.failures[0] as Failure)}${test.failures.length > 1 ? ` (and ${test.failures.length - 1} more)` : ''}. See \`parapet test\`; mend the rules, or what the test expects.`,
   }))
-  return { ...loaded, policy: failed.length > 0 ? undefined : loaded.policy, findings: [...loaded.findings, ...failed], file, text: read.text, report }
+  return { ...loaded, policy: failed.length > 0 ? undefined : loaded.policy, findings: [...loaded.findings, ...failed], file, text, report }
+}
+
+function compiledAndTested(policy: Policy, schemas: Schemas, file: string, keys: PseudonymKeys): { readonly report: TestReport } | { readonly broken: readonly Finding[] } {
+  const which = (): readonly Finding[] => uncompilable(policy, file, { keys, engine: 'generated' })
+  try {
+    // Tests compile every minimiser; without tests nothing has been compiled yet.
+    const broken = policy.tests.length === 0 ? which() : []
+    return broken.length > 0 ? { broken } : { report: runTests(policy, schemas) }
+  } catch (error) {
+    const broken = which()
+    if (broken.length === 0) throw error
+    return { broken }
+  }
 }
 
 function uncompilable(policy: Policy, file: string, options: CompileOptions): Finding[] {

@@ -173,6 +173,7 @@ class Running implements Gateway, Control {
       outbox: this.#outbox,
       cells: this.#cells,
       metrics,
+      orderBase: this.#outbox.epoch * 2 ** 32,
       ledgerHealthy: () => books.ledger.healthy,
       onVerdict: (machine, stream, output, code) => this.#recollection.note(machine, stream?.stream.id, output?.output.id, code, clock.now()),
     })
@@ -265,6 +266,8 @@ class Running implements Gateway, Control {
     const loaded = this.#registries.load()
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
     if (loaded.operators !== undefined) books.identities.load(loaded.operators)
+    // Without a row there is no pseudonym; erased people get none back.
+    books.keys.ensureMany('operator', (loaded.operators ?? []).map(({ id }) => id).filter((id) => books.identities.knows(id)), ['pseudonym'])
     books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
     // [P7] switched off or unknown: no session is kept, and what waits about an operator there goes.
     for (const machine of loaded.collectionOff) {

@@ -20,7 +20,7 @@ const LABELS = {
   ],
   /** The rest of what broker/counts.ts counts, by its own names. */
   event: [
-    'connect.admitted', 'connect.refused', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted',
+    'connect.admitted', 'connect.refused', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted', 'handle.failed', 'handle.no_room',
     'subscribe.granted', 'subscribe.refused', 'subscribe.revoked',
     'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full',
   ],

@@ -7,6 +7,7 @@
  */
 import { Gate, gate, operatorFieldsAllowed } from './domain/basis.ts'
 import { clear, nobody, type Decision } from './domain/consent.ts'
+import { GatewayError } from './domain/errors.ts'
 import { LIMITS } from './domain/limits.ts'
 import type { ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions } from './domain/ports.ts'
 import type { OperatorId } from './domain/ids.ts'
@@ -31,6 +32,8 @@ export interface PipelineParts {
   readonly ledgerHealthy: () => boolean
   /** The decision of each message, for tools that explain it; the object is reused. */
   readonly onDecision?: (stream: StreamEntry, decision: Readonly<Decision>) => void
+  /** Where the order of machines' records begins: must grow from start to start. */
+  readonly orderBase?: number
   readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
 }
 
@@ -65,6 +68,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const variants = new Int8Array(LIMITS.outputs)
   const orders = new Map<string, number>()
+  const orderBase = parts.orderBase ?? 0
 
   function handle(publish: Publish): number {
     const now = active
@@ -113,7 +117,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     context.machine = machine.id
     context.scope = now.scopeOf(machine)
     const outputs = entry.outputs
-    let end: number = LIMITS.packetBytes + 1
+    let end: number = FIRST
     let count = 0
     for (let i = 0; i < outputs.length; i++) {
       const output = outputs[i] as OutputEntry
@@ -146,12 +150,14 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (state === Gate.yes && output.hasPairs && !closesOnWithdrawal(basis.basis)) {
         const plain = output.run[variantIndex(false, (variant & 1) === 1)]!(scratch, 0, length, scratch, end, context)
         withdrawnFrom[i] = end
-        withdrawnTo[i] = plain < 0 ? 0 : plain
+        // A variant that would go to another topic cannot take this record's place.
+        withdrawnTo[i] = plain < 0 || context.topic !== topics[i] ? 0 : plain
         if (plain > 0) end = plain
       }
       count++
     }
     if (count === 0) return 0
+    if (!outbox.room(end - FIRST, count)) throw FULL
 
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
@@ -188,7 +194,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   }
 
   function recordOf(now: Snapshot, entry: StreamEntry, output: OutputEntry, i: number, machine: Machine, acquiredAtMs: number, receivedAtMs: number): OutboxRecord {
-    const order = (orders.get(machine.id) ?? receivedAtMs * 1_000) + 1
+    const order = (orders.get(machine.id) ?? orderBase) + 1
     orders.set(machine.id, order)
     const withdrawn = withdrawnTo[i] as number
     const known = decision.known && decision.operator !== undefined
@@ -247,6 +253,10 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     },
   }
 }
+
+/** Where results begin in the scratch buffer: behind the largest message and the zero that ends it. */
+const FIRST = LIMITS.packetBytes + 1
+const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has no room for this message.')
 
 const NOBODY: readonly OperatorId[] = []
 const NO_EVENTS: readonly number[] = []

@@ -264,6 +264,7 @@ function capture(sent: Map<OutputId, OutboxRecord>): Outbox {
   return {
     // The pipeline uses its scratch buffer again, so the bytes are copied as the outbox would.
     accept: (record) => void sent.set(record.output, { ...record, payload: Uint8Array.from(record.payload) }),
+    room: () => true,
     committed: (callback) => callback(undefined),
     purge: () => ({ purged: 0, swapped: 0, held: 0 }),
     depth: 0,

@@ -13,7 +13,7 @@ import { clear, type ConsentState, type Decision } from './domain/consent.ts'
 import { GatewayError } from './domain/errors.ts'
 import type { OperatorId, PurposeId } from './domain/ids.ts'
 import type { Output, Policy, RuleTest, Stream } from './domain/policy.ts'
-import type { Clock, ConsentChange, Identity, Ledger, LedgerEvent, Machine, StoredEvent } from './domain/ports.ts'
+import type { Clock, ConsentChange, EventFilter, Identity, Ledger, LedgerEvent, Machine, StoredEvent } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import type { Schemas } from './minimise/descriptor.ts'
 import { parseDuration } from './minimise/quantity.ts'
@@ -449,8 +449,9 @@ class MemoryLedger implements Ledger {
 
   flush(): void {}
 
-  events(filter: Parameters<Ledger['events']>[0] = {}): Iterable<StoredEvent> {
-    return this.#events.filter((event) => event.type.startsWith(filter.type ?? '') && event.seq > (filter.afterSeq ?? 0) && (filter.subject === undefined || event.subject?.id === filter.subject.id))
+  events(filter: EventFilter = {}): Iterable<StoredEvent> {
+    const types = typeof filter.type === 'string' ? [filter.type] : filter.type
+    return this.#events.filter((event) => event.seq > (filter.afterSeq ?? 0) && (types === undefined || types.some((type) => (type.endsWith('.') ? event.type.startsWith(type) : event.type === type))) && (filter.subject === undefined || event.subject?.id === filter.subject.id))
   }
 
   endDays(): number {

@@ -101,9 +101,7 @@ export function buildSnapshot(policy: Policy, parts: SnapshotParts): Snapshot {
       }
       return scope
     },
-    topicsOf: (recipient) => policy.outputs
-      .filter((output) => output.recipient.id === recipient && output.to.via.includes('local'))
-      .flatMap((output) => output.streams.map((source) => output.to.topic.replaceAll('{stream}', source.stream.id))),
+    topicsOf: (recipient) => policy.outputs.filter((output) => output.recipient.id === recipient && output.to.via.includes('local')).map((output) => output.to.topic),
   }
 }
 

@@ -39,6 +39,8 @@ export type BrokerCount =
   | 'received.duplicate'
   /** The pipeline threw. Never in a sound gateway. */
   | 'handle.failed'
+  /** The outbox was full or unhealthy: the message stays unacknowledged, QoS 0 is lost. */
+  | 'handle.no_room'
   /** Sessions with remembered QoS 2 ids that were forgotten at the bound. */
   | 'session.evicted'
   | 'subscribe.granted' | 'subscribe.refused' | 'subscribe.revoked'

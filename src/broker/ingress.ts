@@ -5,6 +5,7 @@
  */
 import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
+import { GatewayError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, Machine, Publish } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
@@ -64,6 +65,8 @@ interface Batch {
   readonly fresh: number[]
   /** QoS 2 ids that must have been stored before. */
   readonly repeated: number[]
+  /** Why the outbox did not take one of its messages: all of the batch stays unacknowledged. */
+  refused: Error | undefined
   state: 'waiting' | 'safe' | 'failed'
 }
 
@@ -124,11 +127,12 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     const publish: Publish = {
       topic: packet.topic, payload: packet.payload as Buffer, qos, machine: terminal.identity, receivedAtMs: clock.now(), isWill: false,
     }
-    handle(publish)
+    const refused = handle(publish)
     empty(packet)
     if (qos === 0) return answer(null)
 
     const batch = batchOf(terminal)
+    batch.refused ??= refused
     if (qos === 2) {
       terminal.session.ids.set(packet.messageId ?? 0, IdState.pending)
       batch.fresh.push(packet.messageId ?? 0)
@@ -137,26 +141,33 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     return undefined
   }
 
-  function handle(publish: Publish): void {
+  /** An error means that the outbox could not take the message: it must stay unacknowledged. */
+  function handle(publish: Publish): Error | undefined {
     try {
       options.handle(publish)
+      return undefined
     } catch (error) {
+      if (error instanceof GatewayError && error.code.startsWith('OUTBOX-')) {
+        count('handle.no_room')
+        return error
+      }
       // The pipeline refuses by verdict and does not throw. Should it, the message goes nowhere (G3) and is acknowledged:
       // sent again it would fail again, and take the connection down each time.
       count('handle.failed')
       log.warn('the pipeline failed on a message', { error })
+      return undefined
     }
   }
 
   /** All messages of one read share one commit: `committed` covers whatever was handled before it is called. */
   function batchOf(terminal: Terminal): Batch {
     if (terminal.open !== undefined) return terminal.open
-    const batch: Batch = { answers: [], fresh: [], repeated: [], state: 'waiting' }
+    const batch: Batch = { answers: [], fresh: [], repeated: [], refused: undefined, state: 'waiting' }
     terminal.open = batch
     terminal.batches.push(batch)
     queueMicrotask(() => {
       terminal.open = undefined
-      options.committed((error) => settle(terminal, batch, error))
+      options.committed((error) => settle(terminal, batch, error ?? batch.refused))
     })
     return batch
   }

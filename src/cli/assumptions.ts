@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { suggestion } from '../config/nearest.ts'
 import { placeHint, readPlace } from '../config/places.ts'
-import type { ConsentState, Decision } from '../domain/consent.ts'
+import { nobody, type ConsentState, type Decision } from '../domain/consent.ts'
 import { GatewayError } from '../domain/errors.ts'
 import type { Policy } from '../domain/policy.ts'
 import type { Machine } from '../domain/ports.ts'
@@ -37,7 +37,8 @@ export const KEY_OPTIONS: readonly Option[] = [
 ]
 
 export const ASSUMPTION_NOTES = [
-  'A known, signed-on operator who was given the notice is assumed: the one the message names, or --operator. Nothing is consented to unless --consent says so.',
+  'A known, signed-on operator who was given the notice is assumed, also where the message names nobody: the one it names, or --operator.',
+  'Nothing is consented to unless --consent says so.',
   'The published test key is 000102…1f; what is made under it protects nobody.',
 ].join('\n')
 
@@ -71,7 +72,8 @@ export function readAssumptions(args: Args, policy: Policy, keys: PseudonymKeys)
       if (machine?.id !== id) machine = machineOf({ id, ...machineText })
       const operator = named === 'none' ? undefined : (named ?? (facts.operator === '' ? 'operator' : facts.operator))
       if (decision === undefined || who !== operator) {
-        decision = decisionFor(policy, { operator, ...person, session: operator === undefined ? '' : offlineSession(keys, operator) })
+        // [P7] With the device setting off nobody is known, whoever is there.
+        decision = machineText.operatorCollection === 'off' ? nobody() : decisionFor(policy, { operator, ...person, session: operator === undefined ? '' : offlineSession(keys, operator) })
         who = operator
       }
       return { machine, decision, receivedAtMs: now ?? (Number.isNaN(facts.eventMs) ? Date.now() : facts.eventMs) }

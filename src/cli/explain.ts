@@ -228,7 +228,7 @@ function plans(args: Args, io: Io, { policy, keys, assumptions, pairs }: Case): 
     ...columns([['field', 'what it is', 'action', 'why'], ...planLines(standing, decision).map(({ path, text: what, action, why }) => [path, what, action, why])]),
     '',
   ])
-  io.stdout.write(text.length === 0 ? 'No output takes this stream: nothing of it leaves.\n' : `${text.join('\n')}`)
+  io.stdout.write(text.length === 0 ? 'No output takes this stream: nothing of it leaves.\n' : text.join('\n'))
   return 0
 }
 

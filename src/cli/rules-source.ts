@@ -16,17 +16,22 @@ export const PROTO_OPTION: Option = { name: 'proto', arg: 'DIR', text: 'a furthe
 
 export const PROTO_NOTES = 'The .proto files are those in ./proto, in the nearest proto/ above the rules file, and in every --proto DIR.'
 
+/** The schemas of a command; see `protoFolders`. */
+export function openSchemas(args: Args, io: Io, rulesFile?: string): Schemas {
+  return loadSchemas(protoFolders(args, io, rulesFile))
+}
+
 /**
- * The schemas of a command: ./proto, the nearest proto/ at or above the rules file, and every --proto.
+ * ./proto, the nearest proto/ at or above the rules file, and every --proto.
  * @throws GatewayError NO-PROTO  a folder that was named does not exist
  */
-export function openSchemas(args: Args, io: Io, rulesFile?: string): Schemas {
+export function protoFolders(args: Args, io: Io, rulesFile?: string): readonly string[] {
   const named = args.all('proto').map((folder) => resolve(io.cwd, folder))
   const missing = named.find((folder) => !existsSync(folder))
   if (missing !== undefined) throw new GatewayError('NO-PROTO', `The folder ${relative(io.cwd, missing)} of --proto does not exist.`)
   const beside = join(resolve(io.cwd), 'proto')
   const above = rulesFile === undefined ? undefined : nearestProto(dirname(resolve(io.cwd, rulesFile)))
-  return loadSchemas([...new Set([...(existsSync(beside) ? [beside] : []), ...(above === undefined ? [] : [above]), ...named])])
+  return [...new Set([...(existsSync(beside) ? [beside] : []), ...(above === undefined ? [] : [above]), ...named])]
 }
 
 function nearestProto(folder: string): string | undefined {

@@ -57,6 +57,7 @@ export const command: Command = {
         for (const message of shift.advance(plan.startMs + elapsed * plan.speed)) terminals.publish(message)
         progress.show(elapsed / 1000)
       })
+      for (const message of shift.end(plan.startMs + (performance.now() - began) * plan.speed)) terminals.publish(message)
     } finally {
       await terminals.close()
       progress.end()

@@ -56,7 +56,6 @@ const TABLE = {
   'UNKNOWN-LINT': error('rule', '`accept:` names a code that no finding has.', 'Copy the code from the finding.'),
   'NOT-YET-EMIT': error('rule', 'Down-sampling is not available in this version.', 'Remove `emit`; until then every message is sent.'),
   'NOT-YET-KEYED': error('rule', 'Key-value lists are not available in this version.', 'Leave the field out; until then it does not leave.'),
-  'NOT-YET-TRANSFORM': error('rule', 'A transform of the language is not available in this version.', 'Use a coarser one, or drop the field.'),
   'NOT-YET-KEY': error('rule', 'A part of the language is not available in this version.', 'Write its content into this file.'),
 
   // streams
@@ -64,6 +63,7 @@ const TABLE = {
   'STREAM-SHARED': error('rule', 'Streams that share a topic cannot be told apart.', 'Give each a `case`, or another topic.'),
   'STREAM-CASE': error('rule', 'A `case` is no member of a oneof.', 'Name a oneof member.'),
   'STREAM-FIELD': error('rule', 'A field cannot play the part that the stream gives it.', 'Name another field.'),
+  'ZONE': error('rule', 'A zone is no area on the ground.', 'Write a circle of 10 m to 50 km or a polygon, within ±90 and ±180 degrees.'),
   'POINT': error('rule', 'A point is not made of coordinates.', 'Name the fields with latitude and longitude and their unit.'),
   'CONDITION': error('rule', 'A condition cannot be read or does not fit the types of the message.', 'Use msg.FIELD, comparisons, &&, ||, !, in, has(), bit(), startsWith(); write enum members by name.'),
 

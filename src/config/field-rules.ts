@@ -2,7 +2,7 @@
  * What one output does with the fields of one stream: `keep:`, `fields:` and the output-wide `fields:` -> FieldRule[].
  * Every way of naming a field meets here, so that each field of the output has exactly one rule.
  */
-import type { Branch, FieldRule, Keyed, Point, Stream, Target, Transform } from '../domain/policy.ts'
+import type { Branch, FieldRule, Keyed, Point, Stream, Target, Transform, Zone } from '../domain/policy.ts'
 import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
 import { TRANSFORMS, type Subject } from '../minimise/transforms.ts'
 import { pathOf } from '../minimise/tree.ts'
@@ -22,6 +22,7 @@ export interface FieldRuleInput {
   readonly wide: Named<RuleText>
   readonly own: OutputStreamText
   readonly allow: ReadonlySet<Feature>
+  readonly zones: ReadonlyMap<string, Zone>
 }
 
 /** @param origin receives where each rule stands, for later checks */
@@ -210,13 +211,13 @@ function readBranch(name: string, text: TreatmentText, target: Target, input: Fi
     const keyed = readKeyed(name, text, target, input.stream, where, findings)
     return keyed === undefined ? undefined : { kind: 'keyed', keyed }
   }
-  const subject = subjectOf(name, target, input.stream)
+  const subject = subjectOf(name, target, input)
   const chain = readChain(text, subject, where, findings)
   return chain === undefined ? undefined : { kind: 'chain', chain }
 }
 
-function subjectOf(name: string, target: Target, stream: Stream): Subject {
-  if (target.kind === 'point') return { field: undefined, point: true, timeUnit: undefined, path: name }
+function subjectOf(name: string, target: Target, { stream, zones }: FieldRuleInput): Subject {
+  if (target.kind === 'point') return { field: undefined, point: true, track: target.point.kind === 'delta', timeUnit: undefined, path: name, zones }
   const leaf = target.fields[target.fields.length - 1] as FieldShape
   return { field: valueOf(leaf), point: false, timeUnit: stream.time?.field === name ? stream.time.unit : undefined, path: name }
 }
@@ -228,7 +229,7 @@ function valueOf(field: FieldShape): FieldShape {
 }
 
 /** The transforms of a chain with checked arguments; undefined when one of them is wrong. */
-export function readChain(text: ChainText, subject: Subject, where: Where, findings: Findings): Transform[] | undefined {
+function readChain(text: ChainText, subject: Subject, where: Where, findings: Findings): Transform[] | undefined {
   const list = Array.isArray(text) ? (text as readonly TransformText[]) : [text as TransformText]
   const chain: Transform[] = []
   for (const [index, one] of list.entries()) {

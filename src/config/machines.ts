@@ -46,7 +46,7 @@ export function readMachines(sources: readonly Yaml[]): LoadedMachines {
       const machine = readMachine(id, text, source, at, findings)
       if (machines.has(id)) findings.push(found('DUPLICATE-ID', source.place(at, 'key'), '', 'A machine of this id stands in another file too.'))
       const name = machine.certificate ?? id
-      if (certificates.has(name)) findings.push(found('DUPLICATE-ID', source.place([...at, 'certificate'], 'key'), '', 'Another machine has this name in its certificate.'))
+      if (!machines.has(id) && certificates.has(name)) findings.push(found('DUPLICATE-ID', source.place([...at, 'certificate'], 'key'), '', 'Another machine has this name in its certificate.'))
       certificates.add(name)
       machines.set(id, machine)
     }
@@ -54,9 +54,9 @@ export function readMachines(sources: readonly Yaml[]): LoadedMachines {
   return { machines: findings.length === 0 ? machines : undefined, findings: sorted(findings) }
 }
 
-/** The entries stand under a key of the registry's name, or are the file. */
+/** The entries stand under a key of the registry's name, beside a place for anchors, or are the file. */
 export function unwrap(value: unknown, name: string): { readonly value: unknown; readonly under: Path } {
-  const wrapped = typeof value === 'object' && value !== null && !Array.isArray(value) && name in value && Object.keys(value).length === 1
+  const wrapped = typeof value === 'object' && value !== null && !Array.isArray(value) && name in value && Object.keys(value).every((key) => key === name || key === 'define' || key === 'version')
   return wrapped ? { value: (value as Record<string, unknown>)[name] ?? {}, under: [name] } : { value, under: [] }
 }
 

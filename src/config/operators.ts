@@ -35,6 +35,7 @@ export function loadOperators(file: string): LoadedOperators {
   return readOperators(readYaml(file))
 }
 
+/** The same for a text in memory. */
 export function loadOperatorsText(file: string, text: string): LoadedOperators {
   return readOperators(parseYaml(file, text))
 }

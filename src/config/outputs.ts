@@ -2,7 +2,7 @@
  * `recipients:` and `outputs:` of the rules file -> Recipient[] and Output[].
  */
 import type { OutputId, RecipientId } from '../domain/ids.ts'
-import type { Emit, FieldRule, Output, OutputStream, Purpose, Recipient, Stream } from '../domain/policy.ts'
+import type { Emit, FieldRule, Output, OutputStream, Purpose, Recipient, Stream, Zone } from '../domain/policy.ts'
 import { parseCondition } from '../minimise/condition.ts'
 import { parseDuration } from '../minimise/quantity.ts'
 import { kindOf } from '../minimise/value.ts'
@@ -22,6 +22,7 @@ export interface OutputsInput {
   /** Groups of the legal basis table: transfers and regions may name them. */
   readonly groups: ReadonlySet<string>
   readonly allow: ReadonlySet<Feature>
+  readonly zones: ReadonlyMap<string, Zone>
 }
 
 export interface Outputs {
@@ -139,7 +140,7 @@ function readOutputStreams(output: string, text: OutputText, input: OutputsInput
 function readOutputStream(output: string, stream: Stream, wide: Named<NonNullable<OutputText['fields']>[string]>, own: OutputStreamText, input: OutputsInput, findings: Findings, origin: Map<object, Where>): OutputStream {
   const where: Path = ['outputs', output, 'streams', stream.id]
   const before = findings.errors
-  const fields = readFieldRules({ output, stream, wide, own, allow: input.allow }, findings, origin)
+  const fields = readFieldRules({ output, stream, wide, own, allow: input.allow, zones: input.zones }, findings, origin)
   const env: Parameters<typeof parseCondition>[1] = { msg: stream.message, points: stream.points, machine: true, country: true }
   const made: OutputStream = {
     stream,

@@ -28,6 +28,7 @@ export function loadRecipients(file: string, known?: ReadonlySet<string>): Loade
   return readRecipients(readYaml(file), known)
 }
 
+/** The same for a text in memory. */
 export function loadRecipientsText(file: string, text: string, known?: ReadonlySet<string>): LoadedRecipients {
   return readRecipients(parseYaml(file, text), known)
 }

@@ -5,7 +5,7 @@ import type { Output, Purpose, RuleTest, Stream } from '../domain/policy.ts'
 import type { Findings } from './findings.ts'
 import { suggestion } from './nearest.ts'
 import { placeHint, readPlace } from './places.ts'
-import type { Named, RulesFile } from './rules-file.ts'
+import type { Named, RulesFile, TestText } from './rules-file.ts'
 import { fieldNames } from './streams.ts'
 import type { Path } from './yaml.ts'
 
@@ -16,9 +16,11 @@ export interface Known {
   readonly outputs: readonly Output[]
 }
 
+/** @returns the tests with `others` and `operator` in one form */
 export function readTests(known: Known, findings: Findings): RuleTest[] {
   const names = new Set<string>()
-  return (known.rules.tests ?? []).map((text, index) => {
+  return (known.rules.tests ?? []).map((written, index) => {
+    const text = normal(written as TestText & Named<unknown>, known)
     const path: Path = ['tests', index]
     if (names.has(text.name)) findings.add('DUPLICATE', { path: [...path, 'name'] }, `Another test is called "${text.name}" too.`, 'Give each test a name of its own.')
     names.add(text.name)
@@ -40,6 +42,21 @@ export function readTests(known: Known, findings: Findings): RuleTest[] {
       neverContains: (text.never_contains ?? []).map(String),
     }
   })
+}
+
+/** `others: nothing` may stand beside `expect` or in it; `operator: none` is nobody, as on the command line. */
+function normal<T extends Named<unknown>>(text: T, known: Known): T {
+  const made: Record<string, unknown> = { ...text }
+  const expect = text.expect as Named<unknown> | undefined
+  if (expect?.others === 'nothing' && !('others' in known.rules.outputs)) {
+    const { others, ...rest } = expect
+    made.expect = rest
+    made.others = others
+  }
+  if (text.operator === 'none') made.operator = null
+  if (text.given !== undefined) made.given = normal(text.given as Named<unknown>, known)
+  if (Array.isArray(text.steps)) made.steps = text.steps.map((step: Named<unknown>) => normal(step, known))
+  return made as T
 }
 
 function checkStep(step: Named<unknown>, path: Path, known: Known, findings: Findings): void {

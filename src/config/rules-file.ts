@@ -20,7 +20,7 @@ export interface RulesFile {
   readonly legal_basis?: Named<Named<BasisText | string | readonly string[]>>
   readonly recipients?: Named<RecipientText>
   readonly outputs: Named<OutputText>
-  readonly zones?: Named<unknown>
+  readonly zones?: Named<ZoneText>
   readonly fields?: Named<Partial<Classification>>
   readonly accept?: readonly AcceptText[]
   readonly tests?: readonly TestText[]
@@ -89,6 +89,11 @@ export interface KeyedText {
 }
 export type TreatmentText = ChainText | KeyedText
 export type RuleText = TreatmentText | { readonly consent: TreatmentText; readonly no_consent: TreatmentText }
+
+export interface ZoneText {
+  readonly circle?: { readonly at: readonly [number, number]; readonly radius: string }
+  readonly polygon?: readonly (readonly [number, number])[]
+}
 
 export interface AcceptText {
   readonly code: string

@@ -22,6 +22,7 @@ import { rulesSchema } from './schema.ts'
 import { readStreams, readSubject } from './streams.ts'
 import { validator } from './validation.ts'
 import { parseYaml, readYaml, type Yaml } from './yaml.ts'
+import { readZones } from './zones.ts'
 
 export interface RulesOptions {
   readonly schemas: Schemas
@@ -73,7 +74,8 @@ function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
   const purposes = readPurposes(rules, findings)
   const basis = readLegalBasis(rules, purposes, findings)
   const groups = new Set([...basis.table.groups.values()].flat())
-  const { recipients, outputs } = readOutputs({ rules, streams: new Map(streams.map((one) => [one.id, one])), purposes, groups, allow: new Set(options.allow) }, findings, origin)
+  const zones = readZones(rules, findings)
+  const { recipients, outputs } = readOutputs({ rules, streams: new Map(streams.map((one) => [one.id, one])), purposes, groups, allow: new Set(options.allow), zones }, findings, origin)
   const policy: Policy = {
     id: rules.policy?.id ?? basename(yaml.file, extname(yaml.file)),
     effective: rules.policy?.effective,
@@ -84,6 +86,7 @@ function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
     basis: basis.table,
     recipients,
     outputs,
+    zones,
     tests: readTests({ rules, streams, purposes, outputs }, findings),
     hash: createHash('sha256').update(yaml.text).update('\u0000').update(schemas.hash).digest('hex'),
   }

@@ -4,7 +4,6 @@
  *
  * Alternatives are written as if/then/else, never as anyOf: so a mistake has one cause, and one sentence.
  */
-import { COUNTRIES } from './places.ts'
 import { BASES } from '../domain/policy.ts'
 import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -385,10 +384,10 @@ function keyed(): JsonSchema {
 
 function zone(): JsonSchema {
   const degrees = { type: 'array', minItems: 2, maxItems: 2, items: { type: 'number', minimum: -180, maximum: 180 }, errorMessage: 'a latitude and a longitude, e.g. [48.137, 11.575]' }
-  return object({
+  return { minProperties: 1, maxProperties: 1, errorMessage: 'a circle or a polygon', ...object({
     circle: object({ at: degrees, radius: { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(m|km)$', errorMessage: 'a length such as 500m' } }, ['at', 'radius']),
-    polygon: { type: 'array', minItems: 3, maxItems: 1_000, items: degrees },
-  })
+    polygon: { type: 'array', minItems: 3, maxItems: 1_000, items: degrees, errorMessage: 'a list of at least three corners' },
+  }) }
 }
 
 function classification(): JsonSchema {
@@ -416,7 +415,7 @@ function test(): JsonSchema {
     fleet: text,
     labels: { type: 'object', additionalProperties: { type: ['string', 'number', 'boolean'] } },
     model: text,
-    country: { ...text, description: `ISO 3166 code of the machine, one of ${COUNTRIES.size} countries or a part of one.` },
+    country: { ...text, description: 'ISO 3166 code of the machine; unknown when left out.' },
     operator_country: { ...text, description: 'ISO 3166 code of the operator.' },
     operator_collection: { enum: ['on', 'off', 'unknown'], description: 'The device setting; on when left out.' },
     notice: { type: 'boolean', description: 'Whether the operator was given the notice; true when left out.' },

@@ -47,9 +47,6 @@ function ajv(): Ajv2020 {
   return made
 }
 
-/** Transforms of the language that this version does not have. */
-export const TRANSFORMS_LATER = ['encrypt', 'hide_in', 'thin', 'noise', 'keep_bytes', 'flags'].filter((name) => !TRANSFORMS.has(name))
-
 function findingOf(error: ErrorObject, yaml: Yaml, root: unknown, wording: Wording): Finding | undefined {
   // The cause is reported by the branch that was taken, or by the rule for names.
   if (error.keyword === 'if' || error.propertyName !== undefined) return undefined
@@ -110,7 +107,6 @@ function unknownKey(error: ErrorObject, path: Path, make: Make, wording: Wording
   const known = Object.keys((error.parentSchema?.properties as object | undefined) ?? {})
   const at = [...path, key]
   if (isTransformWord(error)) {
-    if (TRANSFORMS_LATER.includes(key)) return make('NOT-YET-TRANSFORM', at, 'key', `The transform "${key}" is not available in this version.`)
     return make('UNKNOWN-TRANSFORM', at, 'key', `There is no transform "${key}".`, suggestion(key, known))
   }
   if (path.length === 0 && (key === 'include' || key === 'params')) return make('NOT-YET-KEY', at, 'key', `"${key}" is not available in this version.`)
@@ -123,7 +119,6 @@ function bareTransform(error: ErrorObject, path: Path, make: Make): Finding {
   if (typeof given !== 'string') return make('WRONG-TYPE', path, 'value', `${nameOf(path, {})} is ${kind(given)}, but must be a transform.`, 'Write keep, drop, or a map such as { round: 5 }.')
   const spec = TRANSFORMS.get(given)
   if (spec !== undefined) return make('TRANSFORM-ARGUMENT', path, 'value', `"${given}" needs an argument.`, `Write it as in \`${spec.example}\`.`)
-  if (TRANSFORMS_LATER.includes(given)) return make('NOT-YET-TRANSFORM', path, 'value', `The transform "${given}" is not available in this version.`)
   return make('UNKNOWN-TRANSFORM', path, 'value', `There is no transform "${given.slice(0, 60)}".`, suggestion(given, TRANSFORMS.keys()))
 }
 
@@ -164,7 +159,10 @@ function wordsOf(error: ErrorObject): string | undefined {
 function nameOf(path: Path, wording: Wording): string {
   const last = path[path.length - 1]
   if (last === undefined) return 'The file'
-  if (typeof last === 'number') return `Entry ${last + 1} of "${String(path[path.length - 2] ?? wording.under?.at(-1) ?? 'the list')}"`
+  if (typeof last === 'number') {
+    const list = path[path.length - 2] ?? wording.under?.at(-1)
+    return list === undefined ? `Entry ${last + 1}` : `Entry ${last + 1} of "${list}"`
+  }
   return wording.discreet === true && path.length === 1 ? 'The entry' : `"${last}"`
 }
 

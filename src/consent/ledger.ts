@@ -17,7 +17,7 @@ import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../domain/errors.ts'
 import type { OperatorId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, Ledger, LedgerEvent, Random, StoredEvent, SubjectStore, SubjectType } from '../domain/ports.ts'
+import type { Clock, EventFilter, Ledger, LedgerEvent, Random, StoredEvent, SubjectStore, SubjectType } from '../domain/ports.ts'
 import { openDatabase, truncateLog } from './database.ts'
 import { syncFolder } from './root.ts'
 import { expand, frame, padded, seal, sha256, tag, u64, unpadded, unseal } from './sealing.ts'
@@ -189,22 +189,23 @@ export class SqliteLedger implements Ledger, SubjectStore {
     if (this.#seq - this.#headSeq >= HEAD_EVENTS || this.#options.clock.monotonic() - this.#headAtMs >= HEAD_MS) this.#writeHead()
   }
 
-  /** `filter.type` is a type, or the beginning of several when it ends with a dot (`session.`). */
-  *events(filter: { readonly subject?: { readonly type: SubjectType; readonly id: string }; readonly type?: string; readonly afterSeq?: number } = {}): Iterable<StoredEvent> {
+  *events(filter: EventFilter = {}): Iterable<StoredEvent> {
     const db = this.#db
     if (db === undefined) return
     const subject = filter.subject === undefined ? null : this.#keys.tagOf(filter.subject.type, filter.subject.id)
+    const types = filter.type === undefined ? [] : [filter.type].flat()
+    // A beginning ends with a dot; `/` is the character after it.
+    const isWanted = types.map((type) => (type.endsWith('.') ? '(type >= ? AND type < ?)' : 'type = ?')).join(' OR ')
+    const wanted = types.flatMap((type) => (type.endsWith('.') ? [type, `${type.slice(0, -1)}/`] : [type]))
     const select = db.prepare(`
-      SELECT event.*, subject_event.subject FROM event ${subject === null ? 'LEFT JOIN subject_event USING (seq)' : 'JOIN subject_event USING (seq)'}
-      WHERE event.seq > ?1 AND (?2 IS NULL OR subject_event.subject = ?2) AND (?3 IS NULL OR substr(type, 1, length(?3)) = ?3)
+      SELECT event.*, subject_event.subject FROM event ${subject === null ? 'LEFT JOIN' : 'JOIN'} subject_event USING (seq)
+      WHERE event.seq > ? ${subject === null ? '' : 'AND subject_event.subject = ?'} ${isWanted === '' ? '' : `AND (${isWanted})`}
       ORDER BY event.seq LIMIT ${LIMITS.ledgerPage}`)
-    const prefix = filter.type?.endsWith('.') === true
     let after = filter.afterSeq ?? 0
     for (;;) {
-      const page = select.all(after, subject, filter.type ?? null)
+      const page = select.all(after, ...(subject === null ? [] : [subject]), ...wanted)
       for (const stored of page) {
         const row = rowOf(stored)
-        if (filter.type !== undefined && !prefix && row.type !== filter.type) continue
         yield {
           seq: row.seq, uuid: uuidText(row.uuid), type: row.type, schema: row.schema, gateway: row.gateway, day: row.day,
           body: this.#open(row, stored['subject'] as Uint8Array | null),

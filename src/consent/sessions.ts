@@ -278,7 +278,6 @@ export class SessionTracks implements Sessions, SubjectStore {
 
   #insert(track: Track, mark: Mark): void {
     track.marks.push(mark)
-    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
     this.#settle(track)
   }
 
@@ -312,7 +311,9 @@ export class SessionTracks implements Sessions, SubjectStore {
     const atMs = Number(body['event_ms'])
     const operator = body['operator'] as OperatorId | undefined
     const track = this.#trackOf(body['machine'] as MachineId)
-    track?.marks.push({ kind: body['kind'] as Mark['kind'], atMs, order: this.#order++, seq: event.seq, operator, country: body['country'] as string | undefined, session: String(body['session']) })
+    if (track === undefined) return
+    if (track.marks.length >= 2 * LIMITS.sessionMarks) this.#trim(track)
+    track.marks.push({ kind: body['kind'] as Mark['kind'], atMs, order: this.#order++, seq: event.seq, operator, country: body['country'] as string | undefined, session: String(body['session']) })
   }
 
   /** What was forgotten stays forgotten. */
@@ -330,14 +331,17 @@ export class SessionTracks implements Sessions, SubjectStore {
 
   /** Computes the intervals of a machine from its marks. */
   #settle(track: Track): void {
-    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+    this.#trim(track)
     track.intervals = intervalsOf(track.marks, this.#sessionMaxMs, this.#quarantineMs, (operator) => this.#states.rowOf(operator))
-    if (track.marks.length > LIMITS.sessionMarks) {
-      // The oldest marks go. Whether the first one left was a hand-over is forgotten with them, so nobody is known in its quarantine either.
-      track.marks = track.marks.slice(-LIMITS.sessionMarks)
-      track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
-    }
     this.#bringForward(track)
+  }
+
+  /** Sorts the marks, and forgets the oldest at the bound. Whether the first one left was a hand-over is forgotten too: nobody is known in its quarantine. */
+  #trim(track: Track): void {
+    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+    if (track.marks.length <= LIMITS.sessionMarks) return
+    track.marks = track.marks.slice(-LIMITS.sessionMarks)
+    track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
   }
 
   /** Puts the time in which the newest session knows its person into the table that `decide` reads first. */

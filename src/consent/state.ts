@@ -82,7 +82,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     this.#options = options
     this.#ledger = options.ledger
     if (!this.#ledger.healthy) return
-    for (const event of this.#ledger.events()) this.#replay(event)
+    for (const event of this.#ledger.events({ type: ['consent.', 'notice.', 'policy.'] })) this.#replay(event)
   }
 
   get operators(): number {

@@ -18,6 +18,8 @@ export interface Policy {
   readonly recipients: readonly Recipient[]
   readonly outputs: readonly Output[]
   readonly tests: readonly RuleTest[]
+  /** Areas that `hide_in` names. */
+  readonly zones?: ReadonlyMap<string, Zone>
   /** SHA-256 (hex) over rules, schemas and zones: the accepted set's name. */
   readonly hash: string
 }
@@ -193,6 +195,12 @@ export interface Keyed {
   readonly with: ReadonlyMap<string, readonly Transform[]>
   readonly only: ReadonlyMap<number, ReadonlyMap<string, readonly Transform[]>>
 }
+
+/** An area on the ground, in degrees. */
+export type Zone =
+  | { readonly kind: 'circle'; readonly lat: number; readonly lon: number; readonly radiusM: number }
+  /** Corners in order; the last is joined to the first. */
+  | { readonly kind: 'polygon'; readonly corners: readonly (readonly [lat: number, lon: number])[] }
 
 /** One transform with checked parameters in wire units. `name` is a key of the catalogue in minimise/transforms.ts. */
 export interface Transform {

@@ -105,6 +105,12 @@ export interface StoredEvent {
   readonly body: Readonly<Record<string, unknown>> | undefined
 }
 
+export interface EventFilter {
+  readonly subject?: { readonly type: SubjectType; readonly id: string }
+  readonly type?: string | readonly string[]
+  readonly afterSeq?: number
+}
+
 export interface Ledger {
   /** Appends and fsyncs before it returns the sequence number. */
   append(event: LedgerEvent): number
@@ -112,7 +118,8 @@ export interface Ledger {
   enqueue(event: LedgerEvent): number
   /** Commits what `enqueue` took. */
   flush(): void
-  events(filter?: { readonly subject?: { readonly type: SubjectType; readonly id: string }; readonly type?: string; readonly afterSeq?: number }): Iterable<StoredEvent>
+  /** In the order of their sequence. `type` is a type, or the beginning of several when it ends with a dot (`session.`), or a list of such. */
+  events(filter?: EventFilter): Iterable<StoredEvent>
   /** Walks the chain. `ok: false` names the first sequence that does not verify. */
   verify(): { readonly ok: boolean; readonly events: number; readonly brokenAt: number | undefined; readonly reason: string | undefined }
   readonly head: { readonly seq: number; readonly hash: string }
@@ -259,6 +266,8 @@ export interface Outbox {
    * QoS 0 records are never stored: they go straight to the outlets.
    */
   accept(record: OutboxRecord): void
+  /** Whether so many records with so many payload bytes together would be taken now: asked first, so that of one message all are taken or none. */
+  room(payloadBytes: number, records?: number): boolean
   /** Calls back, in the order of calls, once everything accepted before is committed (or at once if nothing is waiting). `error` = not safe: do not ack. */
   committed(callback: (error: Error | undefined) => void): void
   /** The one way of deletion other than delivery. Withdrawal swaps in `payloadIfWithdrawn` where there is one. */

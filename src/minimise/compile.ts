@@ -2,12 +2,16 @@
  * Plan -> minimiser. The generated function takes canonical input; whatever it calls odd goes to the interpreter with the same result.
  * `engine: 'interpreted'` lets the interpreter serve alone (gateway file `minimiser: interpreted`).
  */
+import { hkdfSync } from 'node:crypto'
+import { aessiv } from '@noble/ciphers/aes.js'
+import { LRUCache } from 'lru-cache'
+import { LIMITS } from '../domain/limits.ts'
 import type { FieldShape, SubjectKind } from '../domain/schema.ts'
 import { isTopicLevel } from '../domain/ids.ts'
 import { Verdict } from '../domain/verdict.ts'
 import { emit, varintBytes, type Need } from './emit.ts'
-import { snap, type Cell } from './grid.ts'
-import { bindChain, createInterpreter, fromE7, toE7, type Context, type Run } from './interpret.ts'
+import type { Cell } from './grid.ts'
+import { bindChain, bindMoves, createInterpreter, fromE7, toE7, type Context, type Run } from './interpret.ts'
 import type { Plan, PlanPoint, PlanStep } from './plan.ts'
 import { createPseudonymiser, pseudonymNumber, type PseudonymKeys, type Pseudonymiser, type Rotate } from './pseudonym.ts'
 import { RUNTIME } from './runtime.ts'
@@ -55,10 +59,37 @@ export function compilePlan(plan: Plan, options: CompileOptions): Minimiser {
 
 /** One pseudonymiser for each domain of an output, shared by its streams and variants. */
 export function servicesFor(output: string, keys: PseudonymKeys): Services {
+  const { rows } = keys
+  const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
+  let generation = rows.generation
+  /** HKDF of a subject's row, kept until a row is destroyed. [RFC 5869] */
+  const derived = (kind: 'machine' | 'operator' | 'customer', value: string, as: string, info: string, length: number): Uint8Array | undefined => {
+    if (generation !== rows.generation) {
+      ready.clear()
+      generation = rows.generation
+    }
+    const name = `${kind}|${info}|${value}`
+    let key = ready.get(name)
+    if (key === undefined) {
+      const row = value === '' ? undefined : rows.row(kind, value, as)
+      if (row === undefined) return undefined
+      key = new Uint8Array(hkdfSync('sha256', row, NO_SALT, Buffer.from(info, 'utf8'), length))
+      ready.set(name, key)
+    }
+    return key
+  }
   return {
+    secret: (machine, use) => derived('machine', machine, 'machine', `parapet/v1|${use}|${output}`, 32),
+    seal(params, text, bytes) {
+      // [RFC 5297] AES-SIV with two 256-bit halves.
+      const key = derived(params.subject as 'machine' | 'operator' | 'customer', text, params.as as string, `parapet/v1|sealed|${output}`, 64)
+      return key === undefined ? undefined : aessiv(key).encrypt(bytes)
+    },
     pseudonym: (params) => sharedPseudonymiser(keys, { as: params.as as string, output, rotate: params.rotate as Rotate, subject: params.subject as SubjectKind }),
   }
 }
+
+const NO_SALT = new Uint8Array(0)
 
 const shared = new WeakMap<PseudonymKeys, Map<string, Pseudonymiser>>()
 
@@ -90,7 +121,7 @@ function build(plan: Plan, text: string, needs: readonly Need[], services: Servi
 function bindNeed(need: Need, plan: Plan, services: Services): unknown {
   switch (need.kind) {
     case 'chain': return bindStep(need.step, services)
-    case 'point': return bindPoint(need.point)
+    case 'point': return bindPoint(need.point, services)
     case 'shape': return need.field
     case 'members': return need.field.enum?.names
     case 'text': return need.text
@@ -241,20 +272,19 @@ function textAt(s: Uint8Array, from: number, to: number): string {
 const cell: Cell = { latE7: 0, lonE7: 0 }
 
 /** Moves a position through its chain into RUNTIME.moved; false when it cannot be applied. */
-function bindPoint(step: PlanPoint): (lat: number, lon: number, cx: Context) => boolean {
-  const { scale, name } = step.point
+function bindPoint(step: PlanPoint, services: Services): (lat: number, lon: number, cx: Context) => boolean {
+  const { scale } = step.point
   const latField = step.lat[0] as FieldShape
   const lonField = step.lon[0] as FieldShape
+  const moves = bindMoves(step, services)
   const isE7 = Math.abs(scale - 1e-7) < 1e-16 && isWhole(latField) && isWhole(lonField)
-  const [only] = step.chain
-  const size = only?.params.size as number
-  const isSticky = only?.params.sticky === true
-  if (isE7 && step.chain.length === 1) {
-    // The usual case, straight: one grid on fields that are degrees times 1e7 already.
+  const [only] = moves
+  if (isE7 && only !== undefined && moves.length === 1) {
+    // The usual case, straight: one transform on fields that are degrees times 1e7 already.
     return (lat, lon, cx) => {
-      if (lat > 900_000_000 || lat < -900_000_000 || lon > 1_800_000_000 || lon < -1_800_000_000) return false
-      if (isSticky && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${size}`, lat, lon, size, cell)
-      else snap(lat, lon, size, cell)
+      cell.latE7 = lat
+      cell.lonE7 = lon
+      if (!only(cell, cx)) return false
       RUNTIME.moved.lat = cell.latE7
       RUNTIME.moved.lon = cell.lonE7
       return true
@@ -263,12 +293,7 @@ function bindPoint(step: PlanPoint): (lat: number, lon: number, cx: Context) => 
   return (lat, lon, cx) => {
     cell.latE7 = toE7(lat, scale)
     cell.lonE7 = toE7(lon, scale)
-    for (const one of step.chain) {
-      if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
-      const metres = one.params.size as number
-      if (one.params.sticky === true && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${name}\u0000${metres}`, cell.latE7, cell.lonE7, metres, cell)
-      else snap(cell.latE7, cell.lonE7, metres, cell)
-    }
+    for (const move of moves) if (!move(cell, cx)) return false
     RUNTIME.moved.lat = Number(fromE7(cell.latE7, scale, latField))
     RUNTIME.moved.lon = Number(fromE7(cell.lonE7, scale, lonField))
     return true

@@ -33,7 +33,7 @@ export type Need =
 /** The text, or undefined when the plan has a part that only the interpreter knows (nested messages, lists, times as messages). */
 export function emit(plan: Plan): Emitted | undefined {
   if (plan.root.steps.some((step) => step.kind !== 'value' || step.field.repeated)) return undefined
-  if (plan.points.some((point) => point.point.kind !== 'plain' || point.lat.length > 1 || point.lon.length > 1 || !isPlainCondition(point.point.valid?.ast as Expr | undefined))) return undefined
+  if (plan.points.some((point) => point.track !== undefined || point.lat.length > 1 || point.lon.length > 1 || !isPlainCondition(point.point.valid?.ast as Expr | undefined))) return undefined
   if (!isPlainCondition(plan.when?.ast as Expr | undefined)) return undefined
   // A number in the topic that a transform may drop cannot be told from a zero in the result; texts can.
   if (plan.root.steps.some((step) => step.kind === 'value' && step.chain.length > 0 && step.field.type !== 'string' && plan.topic.some((piece) => 'path' in piece && piece.path === step.path))) return undefined

@@ -6,12 +6,11 @@ import type { Transform } from '../domain/policy.ts'
 import type { FieldShape } from '../domain/schema.ts'
 import { isTopicLevel } from '../domain/ids.ts'
 import { Verdict } from '../domain/verdict.ts'
-import type { Cells } from './cells.ts'
 import { NO_SCOPE, evaluate, type Scope } from './condition.ts'
-import { snap, type Cell } from './grid.ts'
+import type { Cell } from './grid.ts'
 import { floorBig, roundHalfAway } from './number.ts'
 import type { Plan, PlanNode, PlanPoint, PlanStep } from './plan.ts'
-import { specOf, type Apply, type Moment, type Services } from './transforms.ts'
+import { specOf, type Apply, type Moment, type Move, type Services } from './transforms.ts'
 import { decodeTree, emptyTree, encodeTree, isTree, slotAt, type Single, type Slot, type Tree } from './tree.ts'
 import { isZero, textOf, zeroOf, type Value } from './value.ts'
 import { Malformed } from './wire.ts'
@@ -19,10 +18,6 @@ import { Malformed } from './wire.ts'
 /** What a minimiser reads beside the bytes, and where it leaves the topic. Reused from message to message. */
 export interface Context extends Moment {
   scope: Scope
-  /** Sticky cells, or undefined for plain ones (`filter`, tests). */
-  cells: Cells | undefined
-  /** Prefix of the sticky cells' keys: the machine. */
-  machine: string
   /** Receives the topic of the result. */
   topic: string
   /** The output's basis here is a legal obligation: a condition in error counts as true, for `personal: never` fields only. */
@@ -57,6 +52,7 @@ export function createInterpreter(plan: Plan, services: Services): Run {
 interface Bound {
   readonly plan: Plan
   readonly chains: ReadonlyMap<PlanStep, readonly Apply[]>
+  readonly moves: ReadonlyMap<PlanPoint, readonly Move[]>
   readonly require: ReadonlySet<string>
   readonly onError: Bound | undefined
 }
@@ -71,11 +67,20 @@ function bind(plan: Plan, services: Services): Bound {
     }
   }
   visit(plan.root)
-  return { plan, chains, require: new Set(plan.require), onError: plan.onError === undefined ? undefined : bind(plan.onError, services) }
+  const moves = new Map(plan.points.map((point) => [point, bindMoves(point, services)]))
+  return { plan, chains, moves, require: new Set(plan.require), onError: plan.onError === undefined ? undefined : bind(plan.onError, services) }
 }
 
 export function bindChain(chain: readonly Transform[], field: FieldShape, services: Services): readonly Apply[] {
   return chain.map((one) => specOf(one).bind(one.params, field, services))
+}
+
+export function bindMoves(step: PlanPoint, services: Services): readonly Move[] {
+  return step.chain.map((one) => {
+    const { move } = specOf(one)
+    if (move === undefined) throw new Error(`${one.name} does not fit a point`)
+    return move(one.params, step.point.name, services)
+  })
 }
 
 function interpret(bound: Bound, tree: Tree, target: Uint8Array, at: number, cx: Context): number {
@@ -246,47 +251,110 @@ export function pgnOf(id: number): number {
 const cell: Cell = { latE7: 0, lonE7: 0 }
 
 function applyPoint(step: PlanPoint, from: Tree, into: Tree, state: State): void {
-  const { point } = step
   if (!isPresent(step, from, state.cx.scope)) return
-  const latField = step.lat[step.lat.length - 1] as FieldShape
-  const lonField = step.lon[step.lon.length - 1] as FieldShape
-  const lat = (slotAt(from, step.lat) as Value | undefined) ?? zeroOf(latField)
-  const lon = (slotAt(from, step.lon) as Value | undefined) ?? zeroOf(lonField)
+  const latField = leafOf(step.lat)
+  const lonField = leafOf(step.lon)
+  const lat = scalarAt(from, step.lat)
+  const lon = scalarAt(from, step.lon)
+  if (step.track !== undefined) {
+    if (applyTrack(step, step.track, Number(lat), Number(lon), from, into, state)) state.content++
+    else drop(step, state)
+    return
+  }
   if (step.chain.length === 0) {
     place(into, step.lat, lat)
     place(into, step.lon, lon)
     state.content++
     return
   }
-  if (!moveCell(step, Number(lat), Number(lon), state.cx)) {
-    state.cx.failures++
-    state.dropped.add(point.name)
+  if (!moveCell(step, Number(lat), Number(lon), state)) {
+    drop(step, state)
     return
   }
-  place(into, step.lat, fromE7(cell.latE7, point.scale, latField))
-  place(into, step.lon, fromE7(cell.lonE7, point.scale, lonField))
+  place(into, step.lat, fromE7(cell.latE7, step.point.scale, latField))
+  place(into, step.lon, fromE7(cell.lonE7, step.point.scale, lonField))
   state.content++
+}
+
+function drop(step: PlanPoint, state: State): void {
+  state.cx.failures++
+  state.dropped.add(step.point.name)
+}
+
+function leafOf(path: readonly FieldShape[]): FieldShape {
+  return path[path.length - 1] as FieldShape
+}
+
+function scalarAt(from: Tree, path: readonly FieldShape[]): Value {
+  return (slotAt(from, path) as Value | undefined) ?? zeroOf(leafOf(path))
 }
 
 /** [rules-language 4.4] all parts zero, or `valid` false or in error: there is no position. */
 function isPresent(step: PlanPoint, from: Tree, scope: Scope): boolean {
-  const lat = slotAt(from, step.lat) as Value | undefined
-  const lon = slotAt(from, step.lon) as Value | undefined
-  if ((lat === undefined || isZero(lat)) && (lon === undefined || isZero(lon))) return false
+  const isNothing = (path: readonly FieldShape[]): boolean => {
+    const slot = slotAt(from, path) as Value | undefined
+    return slot === undefined || isZero(slot)
+  }
+  if (isNothing(step.lat) && isNothing(step.lon)) return false
   return step.point.valid === undefined || evaluate(step.point.valid, from, scope) === true
 }
 
 /** Runs the chain of a point into `cell`. False when it cannot be applied. */
-function moveCell(step: PlanPoint, lat: number, lon: number, cx: Context): boolean {
+function moveCell(step: PlanPoint, lat: number, lon: number, state: State): boolean {
   cell.latE7 = toE7(lat, step.point.scale)
   cell.lonE7 = toE7(lon, step.point.scale)
-  for (const one of step.chain) {
-    if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
-    const size = one.params.size as number
-    if (one.params.sticky === true && cx.cells !== undefined) cx.cells.snap(`${cx.machine}\u0000${step.point.name}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
-    else snap(cell.latE7, cell.lonE7, size, cell)
-  }
+  return moveOn(state.bound.moves.get(step) as readonly Move[], state.cx)
+}
+
+function moveOn(moves: readonly Move[], cx: Context): boolean {
+  for (const move of moves) if (!move(cell, cx)) return false
   return true
+}
+
+/**
+ * A delta track: base, then steps. Points are summed up, thinned, moved one by one and written as differences of what leaves, so that
+ * no remainder of a finer position stays in a difference. Points that cannot be moved (hidden, out of range) are left out.
+ */
+function applyTrack(step: PlanPoint, track: NonNullable<PlanPoint['track']>, lat0: number, lon0: number, from: Tree, into: Tree, state: State): boolean {
+  const list = (path: readonly FieldShape[] | undefined): readonly number[] => (path === undefined ? [] : (((slotAt(from, path) as Value[] | undefined) ?? []).map(Number)))
+  const [dlat, dlon, dt] = [list(track.dlat), list(track.dlon), list(track.dt)]
+  // Steps that do not belong together cannot be summed up.
+  if (dlat.length !== dlon.length || (track.dt !== undefined && dt.length !== dlat.length)) return false
+  const spacing = step.chain.find((one) => one.name === 'thin')?.params.ms as number | undefined
+  const moves = state.bound.moves.get(step) as readonly Move[]
+  const points: { lat: number; lon: number; time: number }[] = []
+  let lat = lat0
+  let lon = lon0
+  let time = 0
+  let kept = Number.NEGATIVE_INFINITY
+  for (let i = 0; i <= dlat.length; i++) {
+    if (i > 0) {
+      lat += dlat[i - 1] as number
+      lon += dlon[i - 1] as number
+      time += dt[i - 1] ?? 0
+    }
+    if (spacing !== undefined && time - kept < spacing) continue
+    cell.latE7 = toE7(lat, step.point.scale)
+    cell.lonE7 = toE7(lon, step.point.scale)
+    if (!moveOn(moves, state.cx)) continue
+    kept = time
+    points.push({ lat: Number(fromE7(cell.latE7, step.point.scale, leafOf(step.lat))), lon: Number(fromE7(cell.lonE7, step.point.scale, leafOf(step.lon))), time })
+  }
+  const first = points[0]
+  if (first === undefined) return false
+  place(into, step.lat, asValue(first.lat, leafOf(step.lat)))
+  place(into, step.lon, asValue(first.lon, leafOf(step.lon)))
+  const differences = (pick: (point: { lat: number; lon: number; time: number }) => number, path: readonly FieldShape[]): void => {
+    if (points.length > 1) placeList(into, path, points.slice(1).map((point, at) => asValue(pick(point) - pick(points[at] as typeof point), leafOf(path))))
+  }
+  differences((point) => point.lat, track.dlat)
+  differences((point) => point.lon, track.dlon)
+  if (track.dt !== undefined) differences((point) => point.time, track.dt)
+  return true
+}
+
+function asValue(number: number, field: FieldShape): Value {
+  return field.type.endsWith('64') ? BigInt(number) : number
 }
 
 /** Wire value -> degrees times 1e7, whole. */
@@ -301,10 +369,18 @@ export function fromE7(e7: number, scale: number, field: FieldShape): Value {
   return field.type.endsWith('64') ? BigInt(wire) : wire
 }
 
+function placeList(into: Tree, path: readonly FieldShape[], list: readonly Value[]): void {
+  messageAt(into, path).slots.set(leafOf(path).number, [...list])
+}
+
 /** Sets a value at a path, making the messages on the way; defaults of fields without presence are left out. */
 function place(into: Tree, path: readonly FieldShape[], value: Value): void {
   const leaf = path[path.length - 1] as FieldShape
   if (!leaf.presence && isZero(value)) return
+  messageAt(into, path).slots.set(leaf.number, value)
+}
+
+function messageAt(into: Tree, path: readonly FieldShape[]): Tree {
   let here = into
   for (const field of path.slice(0, -1)) {
     let child = here.slots.get(field.number)
@@ -314,7 +390,7 @@ function place(into: Tree, path: readonly FieldShape[], value: Value): void {
     }
     here = child as Tree
   }
-  here.slots.set(leaf.number, value)
+  return here
 }
 
 // ------------------------------------------------------------------------------------------------------- require and topic

@@ -78,6 +78,8 @@ export interface PlanPoint {
   readonly point: Point
   readonly lat: readonly FieldShape[]
   readonly lon: readonly FieldShape[]
+  /** Steps of a delta track: repeated fields beside the base. */
+  readonly track: { readonly dlat: readonly FieldShape[]; readonly dlon: readonly FieldShape[]; readonly dt: readonly FieldShape[] | undefined } | undefined
   readonly chain: readonly Transform[]
 }
 
@@ -120,7 +122,9 @@ function addRule(root: NodeDraft, points: PlanPoint[], rule: FieldRule, message:
   if (rule.target.kind === 'point') {
     if (branch.kind !== 'chain' || isDrop(branch.chain) || neverOnly) return
     const { point } = rule.target
-    points.push({ point, lat: pathOf(message, point.lat) as FieldShape[], lon: pathOf(message, point.lon) as FieldShape[], chain: withoutKeep(branch.chain) })
+    const at = (path: string | undefined): FieldShape[] => pathOf(message, path as string) as FieldShape[]
+    const track = point.kind === 'delta' ? { dlat: at(point.dlat), dlon: at(point.dlon), dt: point.dt === undefined ? undefined : at(point.dt) } : undefined
+    points.push({ point, lat: at(point.lat), lon: at(point.lon), track, chain: withoutKeep(branch.chain) })
     return
   }
   const path = rule.target.fields
@@ -247,7 +251,7 @@ function planId(plan: Omit<Plan, 'id'>): string {
   const seen = JSON.stringify(plan, (key, value: unknown) => {
     if (key === 'shape' || key === 'message') return (value as MessageShape | undefined)?.name
     if (key === 'field' || key === 'key') return `${(value as FieldShape).number}:${(value as FieldShape).type}`
-    if (key === 'lat' || key === 'lon') return typeof value === 'string' ? value : (value as FieldShape[]).map((field) => field.number)
+    if (key === 'lat' || key === 'lon' || key === 'dlat' || key === 'dlon' || key === 'dt') return typeof value === 'undefined' ? undefined : typeof value === 'string' ? value : (value as FieldShape[]).map((field) => field.number)
     if (key === 'ast') return undefined
     if (value instanceof Map) return [...value].map(([name, one]) => [String(name), one])
     if (value instanceof Set) return [...value].sort()

@@ -22,7 +22,9 @@ function allowedBy(plan: Plan): Allowed {
   let known = cache.get(plan)
   if (known === undefined) {
     known = allowedNode(plan.root)
-    for (const point of plan.points) for (const path of [point.lat, point.lon]) known = withPath(known, path)
+    for (const { lat, lon, track } of plan.points) {
+      for (const path of [lat, lon, track?.dlat, track?.dlon, track?.dt]) if (path !== undefined) known = withPath(known, path)
+    }
     cache.set(plan, known)
   }
   return known

@@ -24,19 +24,20 @@
  * caller then leaves the message unacknowledged, and the terminal keeps it. `room` asks first, so that of the outputs of one
  * message all are taken or none.
  */
-import { closeSync, mkdirSync, openSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
-import type { SQLOutputValue, StatementSync } from 'node:sqlite'
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
 import { GatewayError } from '../domain/errors.ts'
 import type { OperatorId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector } from '../domain/ports.ts'
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
+import { codeOf, damaged, isFatal, openDatabase, PAGE_BYTES, prepare, SPARE_PAGES } from './database.ts'
+import type { Statements } from './database.ts'
+import { byteLength, Column, Entry, entryOf, isExpired, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
+import type { Row } from './entry.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
-import type { Envelope } from './envelopes.ts'
-import { covers, fateOf, namesNothing, OnWithdrawal } from './selector.ts'
+import { Lane, Queue, WINDOW_BYTES, WINDOW_RECORDS } from './lane.ts'
+import { covers, fateOf, namesNothing } from './selector.ts'
 import type { Fate } from './selector.ts'
 import { Stock } from './stock.ts'
 
@@ -947,181 +948,6 @@ export class DurableOutbox implements Outbox {
   }
 }
 
-/** A record in memory. Only what differs between neighbours is its own. */
-class Entry implements OutboxRecord {
-  seq = 0
-  readonly envelope: Envelope
-  readonly id: Uint8Array
-  readonly machineOrder: number
-  readonly acquiredAtMs: number
-  readonly receivedAtMs: number
-  readonly expiresAtMs: number | undefined
-  payload: Uint8Array
-  payloadIfWithdrawn: Uint8Array | null | undefined
-  /** Bytes against the quota. */
-  size: number
-  state: number = State.waiting
-  /** Destinations that have not answered for it, as bits. */
-  pending: number
-  /** Destinations that hold it. */
-  handed = 0
-  /** Lanes that list it. */
-  hands = 0
-  revision = 0
-  gone = false
-
-  constructor(
-    envelope: Envelope, id: Uint8Array, machineOrder: number, acquiredAtMs: number, receivedAtMs: number, expiresAtMs: number | undefined,
-    payload: Uint8Array, payloadIfWithdrawn: Uint8Array | null | undefined, size: number,
-  ) {
-    this.envelope = envelope
-    this.id = id
-    this.machineOrder = machineOrder
-    this.acquiredAtMs = acquiredAtMs
-    this.receivedAtMs = receivedAtMs
-    this.expiresAtMs = expiresAtMs
-    this.payload = payload
-    this.payloadIfWithdrawn = payloadIfWithdrawn
-    this.size = size
-    this.pending = envelope.mask
-  }
-
-  get output(): OutboxRecord['output'] { return this.envelope.output }
-  get recipient(): OutboxRecord['recipient'] { return this.envelope.recipient }
-  get stream(): OutboxRecord['stream'] { return this.envelope.stream }
-  get topic(): string { return this.envelope.topic }
-  get qos(): 0 | 1 | 2 { return this.envelope.qos }
-  get retain(): boolean { return this.envelope.retain }
-  get machine(): OutboxRecord['machine'] { return this.envelope.machine }
-  get holder(): string | undefined { return this.envelope.holder }
-  get subjects(): OutboxRecord['subjects'] { return this.envelope.subjects }
-  get purpose(): OutboxRecord['purpose'] { return this.envelope.purpose }
-  get basis(): string { return this.envelope.basis }
-  get country(): string | undefined { return this.envelope.country }
-  get consentSeq(): readonly number[] { return this.envelope.consentSeq }
-  get policy(): string { return this.envelope.policy }
-  get rulesHash(): string { return this.envelope.rulesHash }
-  get plan(): string { return this.envelope.plan }
-  get keyId(): string { return this.envelope.keyId }
-  get storageClass(): OutboxRecord['storageClass'] { return this.envelope.storageClass }
-  get categories(): number { return this.envelope.categories }
-  get via(): readonly string[] { return this.envelope.via }
-
-  /** Purged: whoever still holds it finds no bytes. */
-  drop(): void {
-    this.payload = NOTHING
-    this.payloadIfWithdrawn = undefined
-    this.pending = 0
-    this.handed = 0
-    this.gone = true
-    this.revision++
-  }
-
-  /** Withdrawn: the variant without consent takes the place of the payload. Returns by how many bytes the record got smaller. */
-  swap(): number {
-    const { payload, payloadIfWithdrawn: variant } = this
-    if (variant === undefined || variant === null) return 0
-    this.payload = variant
-    this.payloadIfWithdrawn = undefined
-    this.size -= payload.length
-    this.revision++
-    return payload.length
-  }
-}
-
-/** What the outbox knows of one destination. */
-class Lane {
-  readonly name: string
-  readonly number: number
-  readonly bit: number
-  outlet: Outlet | undefined
-  records = WINDOW_RECORDS
-  bytes = WINDOW_BYTES
-  /** First record that was not handed out. */
-  next: number
-  /** There is more in the file than in memory: new records wait their turn. */
-  behind = true
-  /** Handed out, ascending, from the oldest without an answer. */
-  readonly handed = new Queue<Entry>()
-  unanswered = 0
-  unansweredBytes = 0
-  /** Chosen in the open transaction, and where that leaves `next` and `behind`. */
-  ready: Entry[] = []
-  after = 0
-  behindAfter = false
-  /** The marks: as chosen in the open transaction, as committed. */
-  doneAfter: number
-  handedAfter: number
-  markedDone: number
-  markedHanded: number
-  /** What goes out up to here goes out a second time. */
-  repeatThrough: number
-  failed = false
-  pauseMs = 0
-  timer: NodeJS.Timeout | undefined
-
-  constructor(name: string, number: number, doneThrough: number, handedThrough: number) {
-    this.name = name
-    this.number = number
-    this.bit = 1 << number
-    this.next = doneThrough + 1
-    this.repeatThrough = handedThrough
-    this.markedDone = this.markedHanded = this.doneAfter = this.handedAfter = doneThrough
-  }
-
-  /** Takes records now. */
-  get open(): boolean {
-    return this.outlet !== undefined && !this.failed && this.timer === undefined
-  }
-
-  get room(): number {
-    if (this.unansweredBytes >= this.bytes) return 0
-    // The second bound: while the oldest record has no answer, those answered behind it stay listed.
-    return Math.max(0, Math.min(this.records - this.unanswered, this.records * 4 - this.handed.length))
-  }
-
-  /** All up to here is answered. */
-  get doneThrough(): number {
-    return (this.handed.first?.seq ?? this.next) - 1
-  }
-}
-
-/** First in, first out; shifting costs nothing. */
-class Queue<Item> {
-  #items: Item[] = []
-  #head = 0
-
-  get length(): number {
-    return this.#items.length - this.#head
-  }
-
-  get first(): Item | undefined {
-    return this.#items[this.#head]
-  }
-
-  push(item: Item): void {
-    this.#items.push(item)
-  }
-
-  shift(): void {
-    this.#head++
-    if (this.#head === this.#items.length) this.clear()
-    else if (this.#head >= 1_024 && this.#head * 2 >= this.#items.length) {
-      this.#items = this.#items.slice(this.#head)
-      this.#head = 0
-    }
-  }
-
-  all(): Item[] {
-    return this.#items.slice(this.#head)
-  }
-
-  clear(): void {
-    this.#items = []
-    this.#head = 0
-  }
-}
-
 interface Waiter {
   /** Answered when so many records have their answer. */
   readonly place: number
@@ -1140,19 +966,6 @@ interface ExpiryRange {
   nextMs: number | undefined
 }
 
-/** Column `state`. */
-const State = { waiting: 0, held: 1, damaged: 2 } as const
-
-/** Positions in SELECT_RECORD. */
-const Column = {
-  seq: 0, envelope: 1, machineOrder: 2, acquired: 3, received: 4, expires: 5, crc: 6, id: 7, payload: 8, state: 9, onWithdrawal: 10, variant: 11, withdrawnCrc: 12,
-} as const
-type Row = readonly SQLOutputValue[]
-
-/** What a row takes besides its payloads, roughly: counts against the quota. */
-const RECORD_BYTES = 80
-const WINDOW_RECORDS = 4_096
-const WINDOW_BYTES = 16_777_216
 /** Records read from the file for one destination in one group, and the span of row numbers looked at. */
 const READ_RECORDS = 1_024
 const READ_SPAN = 50_000
@@ -1162,12 +975,6 @@ const COUNT_MS = 50
 const COLLECT_SWEEPS = 60
 const OWED = 1_024
 const ARENA_BYTES = 32_768
-/** Measured: 8 KiB takes a fifth less time per record than 4 KiB; 16 KiB no less, and writes more when it is quiet. */
-const PAGE_BYTES = 8_192
-/** For envelopes, counts and the probe. */
-const SPARE_PAGES = 8_192
-const NOTHING = Buffer.alloc(0)
-
 const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() }
 
 // One instance each: at the bound they are thrown for every message.
@@ -1175,190 +982,12 @@ const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has reached its quota o
 const UNHEALTHY = new GatewayError('OUTBOX-UNHEALTHY', 'The disk of the outbox refuses writes.', 'Look at free space and at the health of the disk.')
 const CLOSED = new GatewayError('OUTBOX-CLOSED', 'The outbox is closed.')
 
-/** SQLite result codes: fsync failed (1034, 1290), the file is damaged (11) or no database (26). [sqlite.org/rescode.html] */
-const FATAL: ReadonlySet<number> = new Set([1034, 1290, 11, 26])
-
-/** "PPBX" */
-const APPLICATION_ID = 0x50504258
-const FORMAT = 1
-
-/** The WAL-reset bug that damages databases is in 3.7.0 to 3.51.2. [sqlite.org/wal.html] */
-const SQLITE_MIN = [3, 51, 3] as const
-
-const TABLES = `
-CREATE TABLE IF NOT EXISTS outbox_state (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL) STRICT;
-INSERT OR IGNORE INTO outbox_state VALUES (1, 0);
-CREATE TABLE IF NOT EXISTS probe (bytes BLOB) STRICT;
-CREATE TABLE IF NOT EXISTS destinations (
-  number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, done_through INTEGER NOT NULL, handed_through INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS records (
-  seq INTEGER PRIMARY KEY,
-  envelope INTEGER NOT NULL,
-  via INTEGER NOT NULL,
-  machine_order INTEGER NOT NULL,
-  acquired_ms INTEGER NOT NULL,
-  received_ms INTEGER NOT NULL,
-  expires_ms INTEGER,
-  crc INTEGER NOT NULL,
-  id BLOB NOT NULL,
-  payload BLOB NOT NULL,
-  state INTEGER NOT NULL DEFAULT 0,
-  sealed INTEGER NOT NULL DEFAULT 0,
-  on_withdrawal INTEGER NOT NULL DEFAULT 0,
-  payload_if_withdrawn BLOB,
-  withdrawn_crc INTEGER
-) STRICT;`
-
-const SELECT_RECORD = `
-SELECT seq, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc FROM records`
-
-function prepare(db: DatabaseSync) {
-  const rows = (sql: string): StatementSync => {
-    const statement = db.prepare(sql)
-    statement.setReturnArrays(true)
-    return statement
-  }
-  return {
-    begin: db.prepare('BEGIN IMMEDIATE'),
-    commit: db.prepare('COMMIT'),
-    rollback: db.prepare('ROLLBACK'),
-    nextEpoch: db.prepare('UPDATE outbox_state SET epoch = epoch + 1 RETURNING epoch'),
-    // `sealed` names how the payload columns are encrypted at rest; 0 = not.
-    insert: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
-      on_withdrawal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
-    insertWhole: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
-      state, on_withdrawal, payload_if_withdrawn, withdrawn_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
-    deleteRange: db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),
-    read: rows(`${SELECT_RECORD} WHERE seq BETWEEN ? AND ? AND via & ? <> 0 AND state = ${State.waiting} ORDER BY seq LIMIT ?`),
-    byNumber: rows(`${SELECT_RECORD} WHERE seq = ?`),
-    expired: rows('SELECT seq FROM records WHERE seq BETWEEN ? AND ? AND expires_ms <= ?'),
-    nextExpiry: rows('SELECT min(expires_ms) FROM records WHERE seq BETWEEN ? AND ? AND expires_ms > ?'),
-    remove: db.prepare('DELETE FROM records WHERE seq = ?'),
-    swap: db.prepare(`UPDATE records SET payload = payload_if_withdrawn, crc = withdrawn_crc, payload_if_withdrawn = NULL, withdrawn_crc = NULL,
-      on_withdrawal = ${OnWithdrawal.nothing} WHERE seq = ?`),
-    setState: db.prepare('UPDATE records SET state = ? WHERE seq = ?'),
-    mark: db.prepare('UPDATE destinations SET done_through = ?, handed_through = ? WHERE number = ?'),
-    probe: db.prepare('INSERT INTO probe VALUES (zeroblob(65536))'),
-    probeEnd: db.prepare('DELETE FROM probe'),
-  }
-}
-type Statements = ReturnType<typeof prepare>
-
-/**
- * Opens and checks the file. Throws GatewayError: OUTBOX-SQLITE (the library has a bug that damages files), OUTBOX-LOCKED
- * (another process has it), OUTBOX-NOT-WAL, OUTBOX-DAMAGED (quick_check), OUTBOX-FORMAT (not ours, or of a newer version).
- */
-function openDatabase(file: string, pages: number): DatabaseSync {
-  checkSqlite(process.versions['sqlite'] ?? '0')
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  // SQLite would make it readable for others; its -wal file takes over the mode.
-  closeSync(openSync(file, 'a', 0o600))
-  const db = new DatabaseSync(file, { timeout: 0 })
-  try {
-    // One owner: a second gateway on the same data must not start. [sqlite.org/pragma.html#pragma_locking_mode]
-    db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = ${PAGE_BYTES}`)
-    const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode']
-    if (mode !== 'wal') throw new GatewayError('OUTBOX-NOT-WAL', `The outbox needs a write-ahead log, SQLite offers ${String(mode)}.`, 'Put the data folder on a local file system.')
-    db.exec('PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY')
-    db.exec('PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864; BEGIN IMMEDIATE; COMMIT')
-    const check = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
-    if (check !== 'ok') throw damaged(11)
-    const id = db.prepare('PRAGMA application_id').get()?.['application_id']
-    const version = db.prepare('PRAGMA user_version').get()?.['user_version']
-    const empty = db.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'] === 0
-    if (!empty && (id !== APPLICATION_ID || version !== FORMAT)) {
-      throw new GatewayError('OUTBOX-FORMAT', `${file} is not an outbox of this version.`, 'Name another data folder, or use the version that made it.')
-    }
-    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT}; PRAGMA max_page_count = ${pages}`)
-    db.exec(TABLES)
-    return db
-  } catch (cause) {
-    db.close()
-    const code = codeOf(cause)
-    if (code === undefined) throw cause
-    if ((code & 0xff) === 5 || (code & 0xff) === 6) throw new GatewayError('OUTBOX-LOCKED', `Another process has ${file} open.`, 'Stop the other gateway, or name another data folder.')
-    throw damaged(code)
-  }
-}
-
-/** Throws GatewayError OUTBOX-SQLITE for a version that damages files. @param version e.g. `3.53.4` */
-export function checkSqlite(version: string): void {
-  const parts = version.split('.').map(Number)
-  for (const [i, least] of SQLITE_MIN.entries()) {
-    const part = parts[i] ?? 0
-    if (part > least) return
-    if (part < least) throw new GatewayError('OUTBOX-SQLITE', `SQLite ${version} can damage a write-ahead log.`, `Use a Node with SQLite ${SQLITE_MIN.join('.')} or newer.`)
-  }
-}
-
-function damaged(code: number): GatewayError {
-  return new GatewayError('OUTBOX-DAMAGED', `The outbox file cannot be trusted (SQLite code ${code}).`, 'Move it away and keep it for recovery; a new one is made at the next start.')
-}
-
-/** Extended result code of SQLite; undefined when something else went wrong. */
-function codeOf(cause: unknown): number | undefined {
-  return typeof cause === 'object' && cause !== null && 'errcode' in cause && typeof cause.errcode === 'number' ? cause.errcode : undefined
-}
-
-/**
- * Never retried, never trusted again: a failed fsync may have dropped pages that count as clean from then on; a damaged file;
- * and a fault of the program, of which nobody knows what it left behind.
- */
-function isFatal(code: number | undefined): boolean {
-  return code === undefined || FATAL.has(code) || FATAL.has(code & 0xff)
-}
-
 /** A wrong record must fail here and not in the group, where it would take its neighbours along. */
 function checkRecord(record: OutboxRecord): void {
   const times = Number.isFinite(record.acquiredAtMs) && Number.isFinite(record.receivedAtMs) && (record.expiresAtMs === undefined || Number.isFinite(record.expiresAtMs))
   if (record.id.length !== 16 || record.via.length === 0 || !Number.isSafeInteger(record.machineOrder) || !Number.isSafeInteger(record.categories) || !times) {
     throw new GatewayError('OUTBOX-RECORD', 'A record needs an id of 16 bytes, a destination, a machine order and times.')
   }
-}
-
-/**
- * The checksum of a payload starts from where it belongs, so that a flipped reference or order is noticed like a flipped
- * payload bit: a record never leaves in the wrong envelope.
- */
-function seedOf(envelope: number, machineOrder: number): number {
-  return (Math.imul(envelope, 0x9e3779b1) ^ machineOrder) >>> 0
-}
-
-function entryOf(row: Row, envelope: Envelope): Entry {
-  const on = row[Column.onWithdrawal]
-  const variant = on === OnWithdrawal.nothing ? undefined : on === OnWithdrawal.swap ? bytesOf(row[Column.variant]) : null
-  const entry = new Entry(
-    envelope, bytesOf(row[Column.id]), Number(row[Column.machineOrder]), Number(row[Column.acquired]), Number(row[Column.received]),
-    numberOr(row[Column.expires]), bytesOf(row[Column.payload]), variant, sizeOf(row),
-  )
-  entry.seq = Number(row[Column.seq])
-  entry.state = Number(row[Column.state])
-  return entry
-}
-
-function onWithdrawalOf(variant: Uint8Array | null | undefined): number {
-  return variant === undefined ? OnWithdrawal.nothing : variant === null ? OnWithdrawal.drop : OnWithdrawal.swap
-}
-
-function isExpired(record: OutboxRecord, nowMs: number): boolean {
-  return record.expiresAtMs !== undefined && record.expiresAtMs <= nowMs
-}
-
-function sizeOf(row: Row): number {
-  return RECORD_BYTES + byteLength(row[Column.payload]) + byteLength(row[Column.variant])
-}
-
-function byteLength(value: SQLOutputValue | undefined): number {
-  return value instanceof Uint8Array ? value.length : 0
-}
-
-function bytesOf(value: SQLOutputValue | undefined): Buffer {
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length) : NOTHING
-}
-
-function numberOr(value: SQLOutputValue | undefined): number | undefined {
-  return value === null || value === undefined ? undefined : Number(value)
 }
 
 function ignore(): void {

@@ -32,7 +32,7 @@ describe('around the rules', () => {
     write('machines.yaml', 'SN-1: { fleet: f }')
     write('operators.yaml', '- { id: op-a, kind: personal, cards: [7] }')
     write('recipients.yaml', 'oem-clud: {}')
-    expect(check('')).toEqual(['machines.yaml:1:1 MISSING-KEY', 'operators.yaml:1:42 WRONG-TYPE', 'recipients.yaml:1:1 UNUSED-LOGIN'])
+    expect(check('')).toEqual(['machines.yaml:1:1 MISSING-KEY', 'operators.yaml:1:39 WRONG-TYPE', 'recipients.yaml:1:1 UNUSED-LOGIN'])
   })
 
   test('bridges must serve a recipient of the rules', () => {

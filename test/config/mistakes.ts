@@ -63,7 +63,6 @@ export const SHAPE: readonly Mistake[] = [
   one('a bare transform typed wrong', '          time_ms: keep\n', '          time_ms: ▸kep\n', 'UNKNOWN-TRANSFORM', 'Did you mean "keep"?'),
   one('an argument that the transform does not have', '{ machine_id: { pseudonym: { rotate: 7d } }', '{ machine_id: { pseudonym: ▸{ rotates: 7d } }', 'TRANSFORM-ARGUMENT', 'pseudonym: { rotate: 7d }'),
   one('no key of the language', 'recipients:\n  cloud', '▸include: [other.yaml]\nrecipients:\n  cloud', 'NOT-YET-KEY', 'not available'),
-  one('a transform of later', '{ round: 5 % }', '{ ▸noise: {} }', 'NOT-YET-TRANSFORM', 'not available'),
 ]
 
 export const NAMES: readonly Mistake[] = [
@@ -118,6 +117,10 @@ export const FIELDS: readonly Mistake[] = [
 ]
 
 export const OUTPUTS: readonly Mistake[] = [
+  one('a zone that is not defined', '{ grid: 1km }', '[{ hide_in: ▸[depots] }, { grid: 1km }]', 'TRANSFORM-ARGUMENT', '"depots"'),
+  one('longitude first', 'recipients:\n  cloud', 'zones: { depots: { circle: { at: ▸[111.5, 48.1], radius: 500m } } }\nrecipients:\n  cloud', 'ZONE', 'latitude first'),
+  one('a zone as large as a country', 'recipients:\n  cloud', 'zones: { depots: { circle: { at: [48.1, 11.5], radius: ▸500km } } }\nrecipients:\n  cloud', 'ZONE', '50 km'),
+  one('a zone of two kinds', 'recipients:\n  cloud', 'zones: { depots: ▸{ circle: { at: [48.1, 11.5], radius: 500m }, polygon: [[1, 1], [1, 2], [2, 2]] } }\nrecipients:\n  cloud', 'BAD-VALUE', 'a circle or a polygon'),
   one('a wildcard in a topic', '"out/planning/{machine_id}"', '▸"out/planning/#"', 'TOPIC-TEMPLATE', 'wildcard'),
   one('a topic with a field that does not leave', '"out/planning/{machine_id}"', '"out/planning/▸{seq}"', 'TOPIC-FIELD', 'no field of the output'),
   one('a topic with a position', '"out/planning/{machine_id}"', '"out/planning/▸{position}"', 'TOPIC-FIELD', 'cannot be a topic level'),

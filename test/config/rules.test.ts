@@ -232,6 +232,12 @@ describe('the accepted set', () => {
     expect(policy.outputs[0]).toMatchObject({ to: { qos: 1, via: ['local'], retain: false, sendWithinMs: undefined }, reach: 'any', arrivalVisible: false, basis: { basis: 'contract' } })
   })
 
+  test('a file without purposes has those of its outputs, and is told that nobody can read them', () => {
+    const loaded = load(small({}))
+    expect(loaded.policy?.purposes).toEqual([{ id: 'service.operate', index: 0, about: '', clause: undefined, dpv: undefined }])
+    expect(loaded.findings.map((finding) => [finding.severity, finding.code])).toEqual([['warning', 'UNTESTED'], ['warning', 'PURPOSES-NOT-DECLARED']])
+  })
+
   test('a purpose is a bit in file order', () => {
     expect(policyOf(GOOD).purposes.map((purpose) => [purpose.index, purpose.id])).toEqual([[0, 'service.operate'], [1, 'improve.statistics'], [2, 'personalise']])
   })
@@ -239,6 +245,14 @@ describe('the accepted set', () => {
   test('more purposes than bits are refused', () => {
     const outputs = Array.from({ length: 31 }, (_, index) => `  o${index}: { recipient: cloud, purpose: p${index}, basis: contract, to: { topic: "out/${index}" }, streams: { status: { keep: [mode] } } }`).join('\n')
     expect(codes(`version: 1\nstreams:\n  status: { topic: up, message: lift.v1.Status }\nrecipients: { cloud: { role: controller, region: EU } }\noutputs:\n${outputs}\n`)).toContain('LIMIT')
+  })
+
+  test('zones', () => {
+    const text = GOOD.replace('recipients:\n', 'zones: { depot: { circle: { at: [48.137, 11.575], radius: 500m } }, yard: { polygon: [[1, 1], [1, 2], [2, 2]] } }\nrecipients:\n')
+    expect([...(policyOf(text).zones ?? [])]).toEqual([
+      ['depot', { kind: 'circle', lat: 48.137, lon: 11.575, radiusM: 500 }],
+      ['yard', { kind: 'polygon', corners: [[1, 1], [1, 2], [2, 2]] }],
+    ])
   })
 
   test('a delta track', () => {
@@ -253,6 +267,36 @@ outputs:
 `
     expect(policyOf(text).streams[0]?.points[0]).toEqual({ name: 'track', kind: 'delta', lat: 'lat0_e7', lon: 'lon0_e7', dlat: 'dlat_e7', dlon: 'dlon_e7', dt: 'dt_ms', scale: 1e-7, valid: undefined })
     expect(codes(text.replace('{ track: { grid: 100m } }', '{ dt_ms: keep }'))).toEqual(['PART-ADDRESSED'])
+  })
+})
+
+describe('tests in the file', () => {
+  const testsOf = (tests: string): Policy['tests'] => policyOf(`${GOOD.slice(0, GOOD.indexOf('tests:'))}tests:\n${tests}\n`).tests
+
+  test('others may stand beside expect or in it, and nobody is null or none', () => {
+    const [a, b, c] = testsOf(`
+  - { name: a, given: { stream: status, operator: none, message: {} }, expect: { service: nothing }, others: nothing }
+  - { name: b, given: { stream: status, operator: null, message: {} }, expect: { service: nothing, others: nothing } }
+  - name: c
+    steps:
+      - { at: "08:00", stream: status, message: {}, expect: { others: nothing }, never_contains: [SN-1, 7] }
+      - { at: "+1s", consent: { P7: { personalise: granted } } }`)
+    expect([a?.given?.operator, a?.expect, a?.others]).toEqual([null, { service: 'nothing' }, 'nothing'])
+    expect([b?.given?.operator, b?.expect, b?.others]).toEqual([null, { service: 'nothing' }, 'nothing'])
+    expect(c?.steps?.[0]).toMatchObject({ expect: {}, others: 'nothing', never_contains: ['SN-1', 7] })
+  })
+
+  test.each([
+    ['{ name: x, given: { stream: status, message: {} }, steps: [{ at: "08:00" }], expect: { service: nothing } }', 'TEST'],
+    ['{ name: x, expect: { service: nothing } }', 'TEST'],
+    ['{ name: x, steps: [{ at: "08:00", stream: status }] }', 'TEST'],
+    ['{ name: x, steps: [{ at: "08:00", expect: { service: nothing } }] }', 'TEST'],
+    ['{ name: x, steps: [{ at: "08:00", consent: { P7: { personalize: granted } } }] }', 'UNKNOWN-PURPOSE'],
+    ['{ name: x, given: { stream: statsu, message: {} }, expect: { service: nothing } }', 'UNKNOWN-STREAM'],
+    ['{ name: x, given: { stream: status, message: {} }, expect: { service: all } }', 'BAD-VALUE'],
+    ['{ name: x, given: { stream: status, message: {}, consent: { personalise: yes } }, expect: { service: nothing } }', 'BAD-VALUE'],
+  ])('%s', (text, code) => {
+    expect(codes(`${GOOD.slice(0, GOOD.indexOf('tests:'))}tests:\n  - ${text}\n`)).toEqual([code])
   })
 })
 

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import { describe, expect, it } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
-import { atLeast } from '../../src/consent/database.ts'
+import { atLeast, openDatabase } from '../../src/consent/database.ts'
 import { SqliteLedger } from '../../src/consent/ledger.ts'
 import { SqliteSubjectKeys } from '../../src/consent/subjects.ts'
 import type { LedgerEvent } from '../../src/domain/ports.ts'
@@ -88,21 +88,9 @@ describe('stored form', () => {
     written(path)
     const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
     const id = String(database.prepare('SELECT id FROM ledger').get()!['id'])
-    const lp = (...parts: (string | Uint8Array)[]): Buffer => Buffer.concat(parts.flatMap((part) => {
-      const bytes = Buffer.from(part as string)
-      const length = Buffer.alloc(4)
-      length.writeUInt32BE(bytes.length)
-      return [length, bytes]
-    }))
-    const u64 = (n: number): Buffer => {
-      const bytes = Buffer.alloc(8)
-      bytes.writeBigUInt64BE(BigInt(n))
-      return bytes
-    }
     let previous: Uint8Array = createHash('sha256').update(lp('parapet/v1|ledger|genesis', id)).digest()
     for (const row of database.prepare('SELECT * FROM event ORDER BY seq').all()) {
-      const clear = lp('parapet/v1|ledger|event', u64(Number(row['seq'])), row['uuid'] as Uint8Array, String(row['type']), u64(Number(row['schema'])), String(row['gateway']), String(row['day']), (row['subject_tag'] as Uint8Array | null) ?? '', String(row['key_id']))
-      const hash = createHash('sha256').update(lp(clear, row['body'] as Uint8Array, previous)).digest()
+      const hash = hashOf(row, previous)
       expect(Buffer.from(row['hash'] as Uint8Array)).toEqual(hash)
       previous = hash
     }
@@ -146,6 +134,12 @@ describe('stored form', () => {
     const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
     expect(database.prepare('PRAGMA journal_mode').get()).toEqual({ journal_mode: 'wal' })
     database.close()
+    const own = openDatabase(join(path, 'ledger-like.db'), 'CREATE TABLE IF NOT EXISTS t (x INTEGER) STRICT')
+    // 2 = FULL: a commit is on the disk when it returns.
+    expect(own.prepare('PRAGMA synchronous').get()).toEqual({ synchronous: 2 })
+    expect(own.prepare('PRAGMA secure_delete').get()).toEqual({ secure_delete: 1 })
+    own.close()
+    expect(() => openDatabase(join(path, 'ledger-like.db'), 'CREATE TABLE IF NOT EXISTS u (x INTEGER) STRICT')).toThrow(expect.objectContaining({ code: 'DATABASE-FOREIGN' }))
   })
 })
 
@@ -217,6 +211,8 @@ describe('damage is found, and closes everything', () => {
     ['one bit of a hash is flipped', (path) => sql(path, 'UPDATE event SET hash = $bytes WHERE seq = 5', flipped(path, 'hash', 5)), 5],
     ['one bit of a subject tag is flipped', (path) => sql(path, 'UPDATE event SET subject_tag = $bytes WHERE seq = 5', flipped(path, 'subject_tag', 5)), 5],
     ['a withdrawal is made a grant', (path) => sql(path, "UPDATE event SET type = 'consent.granted' WHERE type = 'consent.withdrawn'"), 8],
+    ['a withdrawal is made a grant and its hash is made right', (path) => rewrite(path, 8, "UPDATE event SET type = 'consent.granted' WHERE seq = 8", false), 9],
+    ['a withdrawal is made a grant and all hashes from there on are made right', (path) => rewrite(path, 8, "UPDATE event SET type = 'consent.granted' WHERE seq = 8", true), 13],
     ['a day is moved', (path) => sql(path, "UPDATE event SET day = '2026-11-22' WHERE seq = 2"), 2],
     ['another gateway is named', (path) => sql(path, "UPDATE event SET gateway = 'depot-8' WHERE seq = 2"), 2],
     ['an event in the middle is deleted', (path) => sql(path, 'DELETE FROM event WHERE seq = 6'), 6],
@@ -306,6 +302,19 @@ describe('damage is found, and closes everything', () => {
     expect(() => books.states.change(says('op-ada', 'improve.statistics', 'granted'))).toThrow(/takes no entries/)
   })
 
+  it('the head is as new as the last change of consent, also without an orderly stop', () => {
+    const path = folder()
+    const books = open(path, clockAt())
+    register(books)
+    books.usePolicy(policy())
+    books.states.change(says('op-ada', 'improve.statistics', 'granted'))
+    books.states.change(says('op-ada', 'improve.statistics', 'withdrawn'))
+    const killed = copyOf(path)
+    expect(open(copyOf(killed), clockAt()).ledger.healthy).toBe(true)
+    sql(killed, 'DELETE FROM event WHERE seq = 5')
+    expect(open(killed, clockAt()).ledger.damage).toMatch(/ends at event 4, the signed head at 5/)
+  })
+
   it('an index that was deleted is found again from the tags', () => {
     const path = folder()
     written(path)
@@ -369,6 +378,42 @@ describe('group commit', () => {
     expect(books.ledger.verify().ok).toBe(true)
   })
 })
+
+/** The hash of an event as the stored form says, written a second time. */
+function hashOf(row: Record<string, SQLOutputValue>, previous: Uint8Array): Uint8Array {
+  const clear = lp('parapet/v1|ledger|event', u64(Number(row['seq'])), row['uuid'] as Uint8Array, String(row['type']), u64(Number(row['schema'])), String(row['gateway']), String(row['day']), (row['subject_tag'] as Uint8Array | null) ?? '', String(row['key_id']))
+  return createHash('sha256').update(lp(clear, row['body'] as Uint8Array, previous)).digest()
+}
+
+function lp(...parts: readonly (string | Uint8Array)[]): Buffer {
+  return Buffer.concat(parts.flatMap((part) => {
+    const bytes = Buffer.from(part as string)
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(bytes.length)
+    return [length, bytes]
+  }))
+}
+
+function u64(n: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64BE(BigInt(n))
+  return bytes
+}
+
+/** Changes an event and makes its hash right again; with `all`, those of all later events too, as somebody with much time would. */
+function rewrite(path: string, seq: number, text: string, all: boolean): void {
+  sql(path, text)
+  const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+  const rows = database.prepare('SELECT * FROM event WHERE seq >= ? ORDER BY seq').all(seq)
+  database.close()
+  let previous = rows[0]!['prev'] as Uint8Array
+  for (const row of all ? rows : rows.slice(0, 1)) {
+    const hash = hashOf(row, previous)
+    sql(path, `UPDATE event SET hash = $bytes WHERE seq = ${String(row['seq'])}`, hash)
+    sql(path, `UPDATE event SET prev = $bytes WHERE seq = ${String(row['seq'])}`, previous)
+    previous = hash
+  }
+}
 
 /** Runs SQL on the closed ledger as somebody with the file would: without the triggers, which are put back. */
 function sql(path: string, text: string, bytes?: Uint8Array): void {

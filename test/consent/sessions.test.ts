@@ -199,6 +199,16 @@ describe('what a decision says', () => {
     expect(decide(clock.ms + 2 * HOUR + 2 * MINUTE)).toEqual({ ...nobody(), collection: true })
   })
 
+  it('hears the refusal of who signs off beside the person signed on, for the time of the quarantine', () => {
+    const { books, clock, signOn, decide } = started()
+    books.states.change(says('op-cem', 'personalise', 'objected'))
+    signOn('ada', clock.ms)
+    books.sessions.signOff(machine('SN-1'), books.identities.find('CARD-3333', clock.ms), clock.ms + HOUR, clock.ms + HOUR)
+    expect(decide(clock.ms + HOUR - 1)).toMatchObject({ known: true, no: 0 })
+    expect(decide(clock.ms + HOUR + MINUTE)).toMatchObject({ known: false, no: 4 })
+    expect(decide(clock.ms + HOUR + 2 * MINUTE)).toMatchObject({ known: true, operator: 'op-ada', no: 0 })
+  })
+
   it('one card at two machines is the same person at both', () => {
     const { clock, signOn, decide } = started()
     const other = machine('SN-2')

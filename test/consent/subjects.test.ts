@@ -76,9 +76,9 @@ describe('subject keys', () => {
     expect([...bytesOf(path).values()].some((bytes) => bytes.includes(wrapped))).toBe(true)
     const again = keysIn(path)
     again.destroy('operator', 'op-ada')
-    for (const [name, bytes] of bytesOf(path)) expect(bytes.includes(wrapped), name).toBe(false)
+    expect(piecesLeft(path, wrapped)).toEqual([])
     again.close()
-    for (const [name, bytes] of bytesOf(path)) expect(bytes.includes(wrapped), name).toBe(false)
+    expect(piecesLeft(path, wrapped)).toEqual([])
   })
 
   it('a restored keys.db revives nobody', () => {
@@ -179,4 +179,10 @@ function wrappedRow(path: string, id: string): Uint8Array {
   database.close()
   expect(wrapped).toHaveLength(12 + 32 + 16)
   return wrapped
+}
+
+/** Files that hold any eight bytes in a row of something. */
+function piecesLeft(path: string, secret: Uint8Array): string[] {
+  const pieces = Array.from({ length: secret.length - 7 }, (_, i) => Buffer.from(secret.subarray(i, i + 8)))
+  return [...bytesOf(path)].filter(([, bytes]) => pieces.some((piece) => bytes.includes(piece))).map(([name]) => name)
 }

@@ -9,7 +9,8 @@ import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { MachineId, OperatorId } from '../../src/domain/ids.ts'
 import type { Clock } from '../../src/domain/ports.ts'
-import { checkSqlite, openOutbox } from '../../src/outlet/outbox.ts'
+import { checkSqlite } from '../../src/outlet/database.ts'
+import { openOutbox } from '../../src/outlet/outbox.ts'
 import type { DurableOutbox, OutboxOptions } from '../../src/outlet/outbox.ts'
 import { outboxContract } from '../contract/outbox.ts'
 import { NOW, record, TestOutlet, turns } from '../contract/records.ts'
@@ -150,7 +151,9 @@ describe('start-up checks', () => {
     const db = new DatabaseSync(file)
     db.exec('CREATE TABLE recipes (name TEXT)')
     db.close()
+    const before = readFileSync(file)
     expect(() => open()).toThrow(expect.objectContaining({ code: 'OUTBOX-FORMAT' }))
+    expect(readFileSync(file).equals(before)).toBe(true)
   })
 
   test('a file of a newer version is not opened', async () => {

@@ -390,7 +390,7 @@ export function createMachine(spec: MachineSpec, random: Chance, recorded: Recor
       person = next
       load = random.whole(72, 108) + random.whole(0, 60)
       mode = 'idle'
-      modeUntilMs = atMs + 20_000
+      modeUntilMs = atMs + random.between(9_000, 14_000)
       statusDueMs = atMs
       return [...events, operatorEvent(atMs, 'SIGN_ON', next.card, {
         certificate_valid: true, card_uid: Buffer.from(random.bytes(4)).toString('base64'), display_name: next.name, certificate_no: `PAL-${random.digits(6)}`,
@@ -420,6 +420,7 @@ export function createMachine(spec: MachineSpec, random: Chance, recorded: Recor
       mode = 'off'
       height = 0
       target = 0
+      alarms.clear()
       return [...events, status(atMs)]
     },
     plug(atMs) {

@@ -27,6 +27,8 @@ export interface Shift {
   readonly machines: readonly SimulatedMachine[]
   /** Everything the fleet sends up to a time, in the order in which it is sent. */
   advance(toMs: number): Message[]
+  /** Everybody signs off. */
+  end(atMs: number): Message[]
 }
 
 const ROUND_MS = 20 * 60_000
@@ -67,6 +69,7 @@ export function createShift(options: ShiftOptions): Shift {
         ticks += 1
       }
     },
+    end: (atMs) => order.flatMap(({ machine }) => machine.signOff(Math.round(atMs))),
   }
 
   function work(station: Station, atMs: number): Message[] {

@@ -1,0 +1,117 @@
+/** Transforms of positions: grid, hide_in, thin. */
+import type { Zone } from '../../domain/policy.ts'
+import { M, isGridSize, snap } from '../grid.ts'
+import { formatDuration, parseDuration, parseMetres } from '../quantity.ts'
+import { isMultiple, never, type TransformSpec } from './spec.ts'
+
+export const grid: TransformSpec = {
+  name: 'grid',
+  summary: 'The centre of the metric cell that holds the position. Sizes that divide one another nest exactly. A machine keeps its cell until it is 15 % beyond the border, unless `sticky: false`.',
+  technique: 'generalisation (rounding)',
+  argument: {
+    anyOf: [
+      { type: ['string', 'number'], description: 'size such as 500m or 10km' },
+      { type: 'object', additionalProperties: false, required: ['size'], properties: { size: { type: ['string', 'number'] }, sticky: { type: 'boolean' } } },
+    ],
+  },
+  bare: false,
+  fits: ['point'],
+  example: 'grid: 500m',
+  rank: 'coarse',
+  generalises: (params) => (params.size as number) >= 1_000,
+  coarser: (a, b) => isMultiple(a.size as number, b.size as number),
+  read(argument) {
+    const given = typeof argument === 'object' && argument !== null ? (argument as { size: unknown; sticky?: boolean }) : { size: argument }
+    const size = parseMetres(given.size)
+    if (size === undefined || !isGridSize(size)) return { problem: 'needs a size in whole metres, at least 5 m, that divides 100 km: 5m, 100m, 500m, 1km, 10km, …' }
+    return { params: { size, sticky: given.sticky ?? true } }
+  },
+  text: (params) => `${(params.size as number) >= 1000 ? `${(params.size as number) / 1000} km` : `${String(params.size)} m`} grid`,
+  bind: () => () => undefined,
+  move: (params, point) => {
+    const size = params.size as number
+    const isSticky = params.sticky === true
+    return (cell, moment) => {
+      if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
+      if (isSticky && moment.cells !== undefined) moment.cells.snap(`${moment.machine}\u0000${point}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
+      else snap(cell.latE7, cell.lonE7, size, cell)
+      return true
+    }
+  },
+}
+
+export const hideIn: TransformSpec = {
+  name: 'hide_in',
+  summary: 'No position inside the named zones. A circle is moved and widened a little for each machine, and still covers the place, so that the visible ends of trips do not give away its centre.',
+  technique: 'suppression (local)',
+  argument: { type: 'array', minItems: 1, maxItems: 64, uniqueItems: true, items: { type: 'string' } },
+  bare: false,
+  fits: ['point'],
+  example: 'hide_in: [depots]',
+  rank: 'coarse',
+  generalises: never,
+  coarser: (a, b) => (b.names as string[]).every((name) => (a.names as string[]).includes(name)),
+  read(argument, subject) {
+    const names = argument as string[]
+    const missing = names.find((name) => subject.zones?.has(name) !== true)
+    if (missing !== undefined) return { problem: `names the zone "${missing}", which \`zones:\` does not define` }
+    return { params: { names, zones: names.map((name) => subject.zones?.get(name) as Zone) } }
+  },
+  text: (params) => `hidden in ${(params.names as string[]).join(', ')}`,
+  bind: () => () => undefined,
+  move: (params, _point, services) => {
+    const names = params.names as readonly string[]
+    const zones = params.zones as readonly Zone[]
+    return (cell, moment) => zones.every((zone, at) => {
+      if (zone.kind === 'polygon') return !isInPolygon(zone.corners, cell.latE7 / 1e7, cell.lonE7 / 1e7)
+      const secret = services.secret(moment.machine, `zone|${names[at]}`)
+      // Without a secret the circle would stand where it is written; twice the size hides at least as much.
+      const shift = secret === undefined ? { north: 0, east: 0, radius: zone.radiusM * 2 } : shiftOf(secret, zone.radiusM)
+      const north = (cell.latE7 / 1e7 - zone.lat) * M - shift.north
+      const east = (cell.lonE7 / 1e7 - zone.lon) * M * Math.cos((zone.lat * Math.PI) / 180) - shift.east
+      return north * north + east * east > shift.radius * shift.radius
+    })
+  },
+}
+
+/** A circle's offset for one machine: up to a third of the radius in a secret direction, widened by as much and up to a fifth more. */
+function shiftOf(secret: Uint8Array, radiusM: number): { north: number; east: number; radius: number } {
+  const share = (at: number): number => ((secret[at]! << 8) | secret[at + 1]!) / 65_536
+  const distance = (radiusM / 3) * share(0)
+  const angle = 2 * Math.PI * share(2)
+  return { north: distance * Math.cos(angle), east: distance * Math.sin(angle), radius: radiusM + distance + (radiusM / 5) * share(4) }
+}
+
+/** Even-odd rule; zones are small, so degrees are a plane. */
+function isInPolygon(corners: readonly (readonly [number, number])[], lat: number, lon: number): boolean {
+  let inside = false
+  for (let i = 0, j = corners.length - 1; i < corners.length; j = i++) {
+    const [aLat, aLon] = corners[i]!
+    const [bLat, bLon] = corners[j]!
+    if (aLat > lat !== bLat > lat && lon < ((bLon - aLon) * (lat - aLat)) / (bLat - aLat) + aLon) inside = !inside
+  }
+  return inside
+}
+
+export const thin: TransformSpec = {
+  name: 'thin',
+  summary: 'Of a delta track only points that are at least so far apart in time; the first stays.',
+  technique: 'sampling',
+  argument: { type: 'string', description: 'a duration such as 5m' },
+  bare: false,
+  fits: ['point'],
+  example: 'thin: 5m',
+  rank: 'coarse',
+  generalises: never,
+  coarser: (a, b) => (a.ms as number) >= (b.ms as number),
+  read(argument, subject) {
+    const ms = parseDuration(argument)
+    if (ms === undefined) return { problem: 'needs a duration such as 30s or 5m' }
+    if (subject.track !== true) return { problem: 'fits delta tracks only (`points: { …: { kind: delta, … dt: … } }`)' }
+    return { params: { ms } }
+  },
+  text: (params) => `one point every ${formatDuration(params.ms as number)}`,
+  bind: () => () => undefined,
+  // Points are taken out of the track before the others are moved; a single one passes.
+  move: () => () => true,
+}
