@@ -29,13 +29,21 @@ export interface Expectations {
 type Json = Record<string, unknown>
 type Fields = Readonly<Record<string, unknown>>
 
-/** A message as tests write it: proto3 JSON, with the parts of each point as one `{ lat, lon }` in degrees. */
+/**
+ * A message as tests write it: proto3 JSON, with the parts of each point as one `{ lat, lon }` in degrees. A track has its first
+ * place so, and its steps beside it as the message has them: `{ lat, lon, dlat: […], dlon: […], dt: […] }`.
+ */
 export function shownFields(message: Fields, stream: Stream): Json {
   const shown = structuredClone(message) as Json
   for (const point of stream.points) {
     const lat = take(shown, point.lat.split('.'))
     const lon = take(shown, point.lon.split('.'))
-    if (lat !== undefined || lon !== undefined) shown[point.name] = { lat: degrees(lat, point), lon: degrees(lon, point) }
+    const steps = STEPS.flatMap((key) => {
+      const path = point[key]
+      const list = path === undefined ? undefined : take(shown, path.split('.'))
+      return list === undefined ? [] : [[key, list] as const]
+    })
+    if (lat !== undefined || lon !== undefined || steps.length > 0) shown[point.name] = { lat: degrees(lat, point), lon: degrees(lon, point), ...Object.fromEntries(steps) }
   }
   return shown
 }
@@ -205,9 +213,14 @@ function take(message: Json, path: readonly string[]): unknown {
 
 // ---------------------------------------------------------------------------------------------------------------- points
 
+const STEPS = ['dlat', 'dlon', 'dt'] as const
+
 interface Position {
   readonly lat: number
   readonly lon: number
+  readonly dlat?: unknown
+  readonly dlon?: unknown
+  readonly dt?: unknown
 }
 
 /** Seven decimals are a centimetre, and as fine as any of the integer units. */
@@ -216,10 +229,11 @@ function degrees(wire: unknown, point: Point): number {
 }
 
 function isPosition(value: unknown): value is Position {
-  return isPlain(value) && Object.keys(value).sort().join() === 'lat,lon' && typeof value.lat === 'number' && typeof value.lon === 'number'
+  return isPlain(value) && typeof value.lat === 'number' && typeof value.lon === 'number' && Object.keys(value).every((key) => ['lat', 'lon', ...STEPS].includes(key))
 }
 
 function isSamePlace(a: Position, b: Position, point: Point): boolean {
   const unit = Math.max(point.scale === 1 ? 0 : point.scale, 1e-7)
   return Math.round(a.lat / unit) === Math.round(b.lat / unit) && Math.round(a.lon / unit) === Math.round(b.lon / unit)
+    && STEPS.every((key) => JSON.stringify(a[key] ?? []) === JSON.stringify(b[key] ?? []))
 }

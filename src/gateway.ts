@@ -173,6 +173,7 @@ class Running implements Gateway, Control {
       outbox: this.#outbox,
       cells: this.#cells,
       metrics,
+      verifyEvery: config.verifyEvery,
       orderBase: this.#outbox.epoch * 2 ** 32,
       ledgerHealthy: () => books.ledger.healthy,
       onVerdict: (machine, stream, output, code) => this.#recollection.note(machine, stream?.stream.id, output?.output.id, code, clock.now()),
@@ -312,8 +313,15 @@ class Running implements Gateway, Control {
       keyId: root.id,
       metrics,
       sessions: {
-        signOn: (machine, card, eventMs, receivedMs) => books.sessions.signOn(machine, identify(card, eventMs), eventMs, receivedMs),
-        signOff: (machine, card, eventMs, receivedMs) => books.sessions.signOff(machine, identify(card, eventMs), eventMs, receivedMs),
+        // Durable before the terminal has its answer: a lost sign-off would leave a person signed on. A few a shift, so each has its own fsync.
+        signOn: (machine, card, eventMs, receivedMs) => {
+          books.sessions.signOn(machine, identify(card, eventMs), eventMs, receivedMs)
+          books.ledger.flush()
+        },
+        signOff: (machine, card, eventMs, receivedMs) => {
+          books.sessions.signOff(machine, identify(card, eventMs), eventMs, receivedMs)
+          books.ledger.flush()
+        },
       },
       matcher: (streams) => {
         const matcher = createTopicMatcher(streams)
@@ -343,6 +351,11 @@ class Running implements Gateway, Control {
     const state = gate(output, basis, this.#person)
     // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
     return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' ? state !== Gate.closed : state === Gate.yes
+  }
+
+  #stopped(): OutputId[] {
+    const entries = this.#pipeline.active?.streams.flatMap((stream) => stream.outputs) ?? []
+    return [...new Set(entries.filter((entry) => entry.stopped !== undefined).map((entry) => entry.output.id))]
   }
 
   #outputEntry(record: OutboxRecord): OutputEntry | undefined {
@@ -406,7 +419,7 @@ class Running implements Gateway, Control {
       const counters = this.#parts.metrics.output(output.id)
       return {
         id: output.id, recipient: output.recipient.id, purpose: output.purpose.id, topic: output.to.topic, qos: output.to.qos, via: output.to.via,
-        stopped: false, forwarded: counters.forwarded.value, withheld: counters.reasons(),
+        stopped: this.#stopped().includes(output.id), forwarded: counters.forwarded.value, withheld: counters.reasons(),
       }
     })
   }
@@ -449,6 +462,7 @@ class Running implements Gateway, Control {
     if (!this.#parts.books.ledger.healthy) add('LEDGER-DAMAGED', 'error', 'The ledger cannot be trusted: everybody counts as unknown and nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
     if (!this.#outbox.healthy) add('OUTBOX-UNHEALTHY', 'error', 'The outbox cannot be written: QoS 1 and 2 stay unacknowledged.', 'Look at free space and health of the disk that holds the data folder.')
     else if (this.#outbox.bytes > this.#config.limits.outboxBytes * 0.9) add('OUTBOX-FULL', 'warning', 'The outbox is almost full.', 'See why its destinations do not take messages, or raise limits.outbox_bytes.')
+    for (const output of this.#stopped()) add('VERIFY-VIOLATION', 'error', `The verifier found a field in the output ${output} that its plan does not name; the output is stopped.`, 'Set minimiser: interpreted in the gateway file, restart, and report the rules file.')
     if (this.#closing) add('CLOSING', 'error', 'The gateway is stopping.', 'Wait for the new one.')
     return { live: true, ready: reasons.every((reason) => reason.severity !== 'error'), reasons }
   }

@@ -14,7 +14,8 @@ import type { OperatorId } from './domain/ids.ts'
 import { Verdict, isRefusal } from './domain/verdict.ts'
 import { createFacts } from './minimise/probe.ts'
 import { createContext } from './minimise/interpret.ts'
-import { variantIndex } from './minimise/plan.ts'
+import { variantIndex, type Plan } from './minimise/plan.ts'
+import { verify } from './minimise/verify.ts'
 import type { Cells } from './minimise/cells.ts'
 import type { OutputEntry, Snapshot, StreamEntry } from './snapshot.ts'
 import type { Metrics } from './metrics.ts'
@@ -32,6 +33,8 @@ export interface PipelineParts {
   readonly ledgerHealthy: () => boolean
   /** The decision of each message, for tools that explain it; the object is reused. */
   readonly onDecision?: (stream: StreamEntry, decision: Readonly<Decision>) => void
+  /** One of so many results is walked again by the verifier; 1 = all, 0 or left out = none. */
+  readonly verifyEvery?: number
   /** Where the order of machines' records begins: must grow from start to start. */
   readonly orderBase?: number
   readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
@@ -67,6 +70,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const topics: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const variants = new Int8Array(LIMITS.outputs)
+  const verifyEvery = parts.verifyEvery ?? 0
+  let unverified = 0
   const orders = new Map<string, number>()
   const orderBase = parts.orderBase ?? 0
 
@@ -122,6 +127,10 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     for (let i = 0; i < outputs.length; i++) {
       const output = outputs[i] as OutputEntry
       to[i] = 0
+      if (output.stopped !== undefined) {
+        withhold(publish, entry, output, Verdict.output_stopped.code)
+        continue
+      }
       const basis = output.basisFor(machine.country, decision.known ? decision.country : undefined)
       const state = gate(output.output, basis, decision)
       if (state === Gate.closed || basis === undefined) {
@@ -138,6 +147,15 @@ export function createPipeline(parts: PipelineParts): Pipeline {
         if (isRefusal(result)) return refuse(publish, entry, result)
         withhold(publish, entry, output, result)
         continue
+      }
+      if (verifyEvery > 0 && ++unverified >= verifyEvery) {
+        unverified = 0
+        // The second of a pair of assertions: code that shares nothing with the minimiser looks at what it wrote.
+        output.stopped = verify(output.plans[variant] as Plan, scratch, end, result)
+        if (output.stopped !== undefined) {
+          withhold(publish, entry, output, Verdict.unverified.code)
+          continue
+        }
       }
       from[i] = end
       to[i] = result

@@ -92,6 +92,7 @@ export function createRehearsal(policy: Policy, options: RehearsalOptions): Rehe
     identities: stand.identities,
     outbox: capture(sent),
     cells: PLAIN_CELLS,
+    verifyEvery: 1,
     metrics: SILENT,
     ledgerHealthy: () => true,
     onDecision: (_stream, decision) => void Object.assign(decided, decision),

@@ -16,6 +16,7 @@ import type { Output, Policy, RuleTest, Stream } from './domain/policy.ts'
 import type { Clock, ConsentChange, EventFilter, Identity, Ledger, LedgerEvent, Machine, StoredEvent } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import type { Schemas } from './minimise/descriptor.ts'
+import { findStep } from './minimise/interpret.ts'
 import { parseDuration } from './minimise/quantity.ts'
 import { verify } from './minimise/verify.ts'
 import { compareFields, shownFields, type Mismatch, type Saved } from './comparison.ts'
@@ -279,7 +280,7 @@ function reasonOf(performance: Performance, result: OutputPerformance | undefine
 }
 
 function isSealed(result: OutputPerformance | undefined, field: string): boolean {
-  const step = result?.plan.root.steps.find((one) => one.path === field)
+  const step = result === undefined ? undefined : findStep(result.plan.root, field)
   return step?.kind === 'value' && step.chain.some((one) => one.name === 'encrypt')
 }
 

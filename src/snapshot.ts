@@ -56,6 +56,8 @@ export interface OutputEntry {
   basisFor(machineCountry: string | undefined, operatorCountry: string | undefined): BasisEntry | undefined
   readonly counters: OutputCounters
   readonly failures: Counter
+  /** What the verifier found, by field number; from then on the output gets nothing more (fail closed, visibly). */
+  stopped: string | undefined
   readonly bytes: Counter
 }
 
@@ -143,6 +145,7 @@ export function outputEntry(policy: Policy, output: Output, source: OutputStream
     },
     counters: parts.metrics.output(output.id),
     failures: parts.metrics.counter('fields_failed_total', output.id),
+    stopped: undefined,
     bytes: parts.metrics.counter('forwarded_bytes_total'),
   }
 }

@@ -77,7 +77,7 @@ const all = { machine_id: '$any', time_ms: 1_763_888_820_000, position: { lat: 4
 
 describe('words for values', () => {
   // prettier-ignore
-  test.each([
+  const words: readonly (readonly [string, Record<string, unknown>, readonly string[]])[] = [
     ['exact fields',                     { 'service-cloud': all },                                                    []],
     ['$rest: any',                       { 'service-cloud': { fix: 3, $rest: 'any' } },                               []],
     ['a field that must be absent',      { 'service-cloud': { ...all, seq: 'nothing' } },                             []],
@@ -97,8 +97,10 @@ describe('words for values', () => {
     ['the same in two outputs',          { 'service-cloud': { machine_id: { $save: 'm' }, $rest: 'any' }, 'rental-billing': { machine_id: { $same: 'm' }, $rest: 'any' } }, ['machine_id']],
     ['a difference of two outputs',      { 'rental-billing': { machine_id: { $differs: 'm' }, $rest: 'any' }, 'service-cloud': { machine_id: { $save: 'm' }, $rest: 'any' } }, []],
     ['compared with nothing saved',      { 'service-cloud': { machine_id: { $same: 'n' }, $rest: 'any' } },           ['machine_id']],
-  ] as const)('%s', (_name, expectation, fields) => {
-    expect(failuresOf({ given, expect: expectation }).map((one) => one.field)).toEqual(fields)
+  ]
+  const { tests } = run(words.map(([name, expectation]) => ({ name, given, expect: expectation })))
+  test.each(words)('%s', (name, _expectation, fields) => {
+    expect(tests.find((one) => one.name === name)?.failures.map((one) => one.field)).toEqual(fields)
   })
 
   test('others: nothing names the output that sent all the same', () => {
@@ -107,7 +109,7 @@ describe('words for values', () => {
   })
 
   // prettier-ignore
-  test.each([
+  test.each<[string, string[]]>([
     ['SN-1',       ['rental-billing']],           // raw only there
     ['MODE_LIFT',  ['service-cloud']],
     ['540',        ['service-cloud']],            // rounded to 720 for the bill
@@ -149,7 +151,7 @@ const yes = 'improve.statistics'
 
 describe('steps play a shift', () => {
   // prettier-ignore
-  test.each<[string, readonly Record<string, unknown>[]]>([
+  const shifts: readonly (readonly [string, readonly Record<string, unknown>[]])[] = [
     ['sign-on, yes, work, withdrawal, work', [
       work('07:59', SILENT), on('P7', '08:00'), work('+1m', SILENT), say('P7', yes, 'granted', '+1s'), work('+5m', SENT), say('P7', yes, 'withdrawn', '+1s'), work('+1m', SILENT),
     ]],
@@ -175,8 +177,10 @@ describe('steps play a shift', () => {
       work('+1m', { 'site-planning': { machine_id: { $same: 'week' }, $rest: 'any' } }),
       on('P7', '2026-11-16T08:00:00Z'), work('+1m', { 'site-planning': { machine_id: { $differs: 'week' }, $rest: 'any' }, 'service-cloud': { machine_id: { $same: 'cloud' }, $rest: 'any' } }),
     ]],
-  ])('%s', (_name, steps) => {
-    expect(failuresOf({ steps })).toEqual([])
+  ]
+  const { tests } = run(shifts.map(([name, steps]) => ({ name, steps })))
+  test.each(shifts)('%s', (name) => {
+    expect(tests.find((one) => one.name === name)?.failures).toEqual([])
   })
 
   test('a failure names its step', () => {

@@ -24,7 +24,7 @@ export const Verdict = {
   bad_topic_value:    { code: -8,  kind: 'withheld', text: 'a value for the output topic is empty or holds a separator or wildcard' },
   too_big:            { code: -9,  kind: 'refused',  text: 'the result does not fit the scratch buffer' },
   failed:             { code: -10, kind: 'refused',  text: 'a rule failed on this message' },
-  unverified:         { code: -11, kind: 'refused',  text: 'the verifier found something in an output that its plan does not name; the output is stopped' },
+  unverified:         { code: -11, kind: 'withheld', text: 'the verifier found something in an output that its plan does not name; the output is stopped' },
 
   no_stream:          { code: -20, kind: 'refused',  text: 'no stream has this topic' },
   no_case:            { code: -21, kind: 'refused',  text: 'no stream names the member that this message carries' },

@@ -77,9 +77,9 @@ export function bindChain(chain: readonly Transform[], field: FieldShape, servic
 
 export function bindMoves(step: PlanPoint, services: Services): readonly Move[] {
   return step.chain.map((one) => {
-    const { move } = specOf(one)
+    const move = specOf(one).move?.(one.params, step.point.name, services)
     if (move === undefined) throw new Error(`${one.name} does not fit a point`)
-    return move(one.params, step.point.name, services)
+    return move
   })
 }
 

@@ -1,3 +1,4 @@
+import { GatewayError } from '../../src/domain/errors.ts'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ReceiveIds } from '../../src/broker/ingress.ts'
 import fc from 'fast-check'
@@ -72,6 +73,16 @@ describe('a message from a terminal', () => {
     terminal.send(publishPacket(TOPIC, 'x', 1, 7))
     await terminal.next('puback')
     expect(of('handle.failed')).toBe(1)
+  })
+
+  it.each([1, 2] as const)('that the outbox has no room for stays unacknowledged at QoS %i', async (qos) => {
+    const { port, of } = await stage({ handle: () => { throw new GatewayError('OUTBOX-FULL', 'no room') } })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    terminal.send(publishPacket(TOPIC, 'x', qos, 7))
+    await until(() => of('kill.outbox') === 1)
+    expect([...terminal.ids('puback'), ...terminal.ids('pubrec')]).toEqual([])
+    expect(of('handle.no_room')).toBe(1)
   })
 
   it('from a machine that nobody knows is handled too, and the terminal stays connected', async () => {

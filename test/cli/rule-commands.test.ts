@@ -130,6 +130,43 @@ describe('parapet test', () => {
     expect((await run('test', 'good.yaml', '--coverage', threshold)).code).toBe(code)
   })
 
+  test('$sealed holds for what is encrypted, and for nothing else', async () => {
+    const sealed = text.replace(/driver: \{ consent: .*\n/, 'driver: { consent: { encrypt: {} }, no_consent: drop }\n')
+    const given = 'given: { stream: report, country: DE, operator: P7, consent: { plan: granted }, message: { machine: SN-1, at_s: 1763888864, driver: P7, load_kg: 137 } }'
+    const expecting = (machine: string): string => `  - name: machine ${machine}\n    ${given}\n    expect: { planner: { machine: ${machine}, at_s: 1763888400, driver: $sealed, load_kg: 150 } }\n`
+    const { out } = await run('test', written('sealed.yaml', `${sealed}tests:\n${expecting('$any')}${expecting('$sealed')}`))
+    expect(out).toContain('ok    machine $any\nFAIL  machine $sealed')
+    expect(out).toContain('because   the value is not encrypted')
+  })
+
+  test('a track is its first place and its steps', async () => {
+    const track = `version: 1
+streams:
+  track:
+    topic: "up/{fleet}/{machine}/track"
+    message: awp.v1.PositionBatch
+    points: { track: { kind: delta, lat: lat0_e7, lon: lon0_e7, dlat: dlat_e7, dlon: dlon_e7, dt: dt_ms, unit: e7 } }
+purposes: { p: { about: research, clause: P1 } }
+outputs:
+  o:
+    recipient: { id: r, role: controller, region: EU }
+    purpose: p
+    basis: { basis: consent, employee_consent: EC-1 }
+    to: { topic: "out/{stream}", via: [local] }
+    streams: { track: { fields: { track: { consent: keep, no_consent: drop } } } }
+tests:
+  - name: as it was
+    given: &given { stream: track, operator: P7, consent: { p: granted }, message: { machine_id: SN-1, lat0_e7: 481371540, lon0_e7: 115761240, dlat_e7: [10, -20], dlon_e7: [0, 5], dt_ms: [1000, 1000] } }
+    expect: { o: { track: { lat: 48.137154, lon: 11.576124, dlat: [10, -20], dlon: [0, 5], dt: [1000, 1000] } } }
+  - name: another step
+    given: *given
+    expect: { o: { track: { lat: 48.137154, lon: 11.576124, dlat: [10, -21], dlon: [0, 5], dt: [1000, 1000] } } }
+`
+    const { out, err } = await parapet(['test', join(folder, written('track.yaml', track)), '--proto', join(root, 'proto')], { cwd: folder })
+    expect(err).toBe('')
+    expect(out).toContain('ok    as it was\nFAIL  another step')
+  })
+
   test('--only and --format json', async () => {
     const report = JSON.parse((await run('test', 'three.yaml', '--only', 'France', '--format', 'json')).out) as { failed: number; tests: { name: string; line: number; failures: { output: string; expected: unknown; actual: unknown }[] }[] }
     expect(report.tests.map((one) => one.name)).toEqual(['nobody in France'])

@@ -5,7 +5,7 @@
  * formed, always the same for the same machine or person within an output, and never the same for two, nor in two outputs.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { OWN_TOPICS, Stage, encode, type Recipient, type Said, type Terminal } from './stage.ts'
+import { Folder, OWN_TOPICS, Stage, encode, type Recipient, type Said, type Terminal } from './stage.ts'
 
 // ---------------------------------------------------------------------------------------------------------------- the people
 
@@ -352,7 +352,7 @@ const raw: Buffer[] = []
 const pseudonyms = new Pseudonyms()
 
 beforeAll(async () => {
-  stage = await Stage.open({ clock: { now: () => now, monotonic: () => performance.now() } })
+  stage = await Stage.open({ folder: new Folder({ asShipped: true }), clock: { now: () => now, monotonic: () => performance.now() } })
   recipients = await Promise.all(Object.entries(OWN_TOPICS).map(([name, filter]) => stage.recipient(name, [filter])))
   for (const machine of Object.keys(SITES)) terminals.set(machine, await stage.terminal(machine))
   for (const recipient of recipients) recipient.client.on('message', (_topic, payload) => void raw.push(payload))

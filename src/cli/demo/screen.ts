@@ -60,7 +60,7 @@ export function frame(view: View, width: number, height: number): Line[] {
   const eventRoom = Math.max(2, Math.min(7, height - head.length - foot.length - 14))
   const happenings = scene.happenings.flatMap((one) => happeningLines(one, view, wide)).slice(0, eventRoom)
   const rows = Math.max(3, height - head.length - foot.length - eventRoom - 3)
-  return [
+  const lines: Line[] = [
     ...head,
     ...fieldRows(view, rows, cell, columns),
     [],
@@ -69,7 +69,8 @@ export function frame(view: View, width: number, height: number): Line[] {
     ...Array.from({ length: eventRoom - happenings.length }, (): Line => []),
     [],
     ...foot,
-  ].slice(0, height)
+  ]
+  return lines.slice(0, height)
 }
 
 function fieldRows({ scene, status }: View, rows: number, cell: number, columns: readonly { readonly column: Column; readonly fresh: boolean }[]): Line[] {
