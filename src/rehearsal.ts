@@ -35,7 +35,7 @@ export interface People {
   readonly identities: IdentityRegister
 }
 
-export interface Rehearsed {
+interface Rehearsed {
   readonly stream: StreamId
   readonly payload: Uint8Array
   /** Whom the terminal was authenticated as. */
@@ -194,7 +194,7 @@ export function decisionFor(policy: Policy, assumed: Assumed): Decision {
 
 /** The root key of tests and of `filter` without --keys: published here, so nothing made under it protects anybody. Every gateway refuses it. */
 export const OFFLINE_KEY: Uint8Array = Uint8Array.from({ length: 32 }, (_, index) => index)
-export const OFFLINE_TENANT = 'demo'
+const OFFLINE_TENANT = 'demo'
 
 export interface OfflineKeysText {
   readonly root?: Uint8Array | undefined

@@ -258,7 +258,7 @@ function barredText(basis: BasisEntry | undefined, decision: Readonly<Decision>)
 }
 
 /** Why an output is open or closed, in one sentence. */
-export function gateText(output: Output, state: GateState, basis: BasisEntry | undefined, decision: Readonly<Decision>, country: string | undefined): string {
+function gateText(output: Output, state: GateState, basis: BasisEntry | undefined, decision: Readonly<Decision>, country: string | undefined): string {
   const place = country ?? 'an unknown country'
   if (basis === undefined) return `closed: ${output.purpose.id} is not listed for ${place}`
   const word = basis.basis.replaceAll('_', ' ')

@@ -50,19 +50,21 @@ export const command: Command = {
     say('Operator log-ins and the platform channels (height, tilt, load) are generated, and so are faults and safety events.')
 
     const began = performance.now()
+    const elapsedMs = (): number => performance.now() - began
+    // A terminal whose clock runs ahead is one that nobody believes: a fast shift catches up with the clock and never overtakes it.
+    const shiftMs = (): number => Math.min(plan.startMs + elapsedMs() * plan.speed, Date.now())
     const progress = progressOf(io, terminals)
     try {
       await until(plan.seconds, () => {
-        const elapsed = performance.now() - began
-        for (const message of shift.advance(plan.startMs + elapsed * plan.speed)) terminals.publish(message)
-        progress.show(elapsed / 1000)
+        for (const message of shift.advance(shiftMs())) terminals.publish(message)
+        progress.show(elapsedMs() / 1000)
       })
-      for (const message of shift.end(plan.startMs + (performance.now() - began) * plan.speed)) terminals.publish(message)
+      for (const message of shift.end(shiftMs())) terminals.publish(message)
     } finally {
       await terminals.close()
       progress.end()
     }
-    say(summary(terminals, (performance.now() - began) / 1000).join('\n'))
+    say(summary(terminals, elapsedMs() / 1000).join('\n'))
     return terminals.counts.dropped === 0 && terminals.counts.acked === terminals.counts.asked && terminals.waiting === 0 ? 0 : 1
   },
 }
@@ -94,7 +96,6 @@ function planOf(args: Args): Plan {
   const seconds = numberOf(args, 'seconds', 0.1, 31 * 86_400) ?? (speed > 1 ? SHIFT_S / speed : undefined)
   return {
     url, speed, seconds, rate: numberOf(args, 'rate', 0.1, 100_000), machines: wholeOf(args, 'machines', 1), seed: wholeOf(args, 'seed', 0) ?? 1,
-    // A terminal whose clock runs ahead is one that nobody believes: a fast shift catches up with the clock at its end.
     startMs: Date.now() - Math.round((speed - 1) * (seconds ?? 0) * 1000),
   }
 }

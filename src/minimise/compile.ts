@@ -57,13 +57,34 @@ export function compilePlan(plan: Plan, options: CompileOptions): Minimiser {
   return { plan, run, text: emitted.text }
 }
 
-/** One pseudonymiser for each domain of an output, shared by its streams and variants. */
+/** What transforms ask of keys: pseudonymisers and derived secrets, shared by the streams and variants of an output and made on first use. */
 export function servicesFor(output: string, keys: PseudonymKeys): Services {
+  let secrets: Secrets | undefined
+  const derived: Secrets = (...question) => (secrets ??= sharedSecrets(keys))(...question)
+  return {
+    secret: (machine, use) => derived('machine', machine, 'machine', `parapet/v1|${use}|${output}`, 32),
+    seal(params, text, bytes) {
+      // [RFC 5297] AES-SIV with two 256-bit halves.
+      const key = derived(params.subject as RowKind, text, params.as as string, `parapet/v1|sealed|${output}`, 64)
+      return key === undefined ? undefined : aessiv(key).encrypt(bytes)
+    },
+    pseudonym: (params) => sharedPseudonymiser(keys, { as: params.as as string, output, rotate: params.rotate as Rotate, subject: params.subject as SubjectKind }),
+  }
+}
+
+type RowKind = 'machine' | 'operator' | 'customer'
+type Secrets = (kind: RowKind, value: string, as: string, info: string, length: number) => Uint8Array | undefined
+
+const allSecrets = new WeakMap<PseudonymKeys, Secrets>()
+
+/** HKDF of subjects' rows, kept until a row is destroyed. [RFC 5869] */
+function sharedSecrets(keys: PseudonymKeys): Secrets {
+  const known = allSecrets.get(keys)
+  if (known !== undefined) return known
   const { rows } = keys
   const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
   let generation = rows.generation
-  /** HKDF of a subject's row, kept until a row is destroyed. [RFC 5869] */
-  const derived = (kind: 'machine' | 'operator' | 'customer', value: string, as: string, info: string, length: number): Uint8Array | undefined => {
+  const secrets: Secrets = (kind, value, as, info, length) => {
     if (generation !== rows.generation) {
       ready.clear()
       generation = rows.generation
@@ -78,15 +99,8 @@ export function servicesFor(output: string, keys: PseudonymKeys): Services {
     }
     return key
   }
-  return {
-    secret: (machine, use) => derived('machine', machine, 'machine', `parapet/v1|${use}|${output}`, 32),
-    seal(params, text, bytes) {
-      // [RFC 5297] AES-SIV with two 256-bit halves.
-      const key = derived(params.subject as 'machine' | 'operator' | 'customer', text, params.as as string, `parapet/v1|sealed|${output}`, 64)
-      return key === undefined ? undefined : aessiv(key).encrypt(bytes)
-    },
-    pseudonym: (params) => sharedPseudonymiser(keys, { as: params.as as string, output, rotate: params.rotate as Rotate, subject: params.subject as SubjectKind }),
-  }
+  allSecrets.set(keys, secrets)
+  return secrets
 }
 
 const NO_SALT = new Uint8Array(0)
@@ -209,19 +223,41 @@ function viewOf(target: Uint8Array): DataView {
 const SLOTS = 4_096
 const KEY_BYTES = 40
 
+/** Ready pseudonyms as columns: key bytes, key length, 22 characters, epoch, generation. */
+interface Slots {
+  readonly keys: Uint8Array
+  readonly lengths: Uint8Array
+  readonly values: Uint8Array
+  readonly words: DataView
+  readonly epochs: Float64Array
+  readonly generations: Float64Array
+}
+
+const allSlots = new WeakMap<Pseudonymiser, Slots>()
+
+/** One table for each pseudonymiser, whichever streams and variants use it. */
+function slotsOf(maker: Pseudonymiser): Slots {
+  let slots = allSlots.get(maker)
+  if (slots === undefined) {
+    const values = new Uint8Array(SLOTS * 24)
+    slots = {
+      keys: new Uint8Array(SLOTS * KEY_BYTES), lengths: new Uint8Array(SLOTS), values, words: new DataView(values.buffer),
+      epochs: new Float64Array(SLOTS).fill(Number.NaN), generations: new Float64Array(SLOTS).fill(-1),
+    }
+    allSlots.set(maker, slots)
+  }
+  return slots
+}
+
 /**
  * The hot case: a short text whose pseudonym is ready. Finds it by the raw bytes, without making a string, and copies 22 characters.
  * A slot is taken over by whoever comes last; the result never depends on what was cached.
  */
 function pseudonymOfString(field: FieldShape, maker: Pseudonymiser): ChainOfText {
   const tag = varintBytes(field.number * 8 + 2)
-  const keys = new Uint8Array(SLOTS * KEY_BYTES)
-  const lengths = new Uint8Array(SLOTS)
-  const values = new Uint8Array(SLOTS * 24)
-  const words = new DataView(values.buffer)
-  const epochs = new Float64Array(SLOTS).fill(Number.NaN)
-  const generations = new Float64Array(SLOTS).fill(-1)
+  let slots: Slots | undefined
   return (s, from, to, t, o, cx) => {
+    const { keys, lengths, values, words, epochs, generations } = (slots ??= slotsOf(maker))
     const length = to - from
     let at = o
     for (let i = 0; i < tag.length; i++) t[at++] = tag[i]!

@@ -7,7 +7,7 @@
  * the wire, unknown fields in the middle, anything malformed) answers `ODD` and the interpreter decides. Nothing is read into a
  * result before the scan has ended exactly at the message's end.
  */
-import type { FieldShape } from '../domain/schema.ts'
+import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import type { Transform } from '../domain/policy.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { Expr } from './condition.ts'
@@ -32,12 +32,26 @@ export type Need =
 
 /** The text, or undefined when the plan has a part that only the interpreter knows (nested messages, lists, times as messages). */
 export function emit(plan: Plan): Emitted | undefined {
-  if (plan.root.steps.some((step) => step.kind !== 'value' || step.field.repeated)) return undefined
+  if (plan.root.steps.some((step) => !isFast(step))) return undefined
+  if ([...plan.header, ...plan.require].some((path) => path.includes('.'))) return undefined
   if (plan.points.some((point) => point.track !== undefined || point.lat.length > 1 || point.lon.length > 1 || !isPlainCondition(point.point.valid?.ast as Expr | undefined))) return undefined
   if (!isPlainCondition(plan.when?.ast as Expr | undefined)) return undefined
   // A number in the topic that a transform may drop cannot be told from a zero in the result; texts can.
   if (plan.root.steps.some((step) => step.kind === 'value' && step.chain.length > 0 && step.field.type !== 'string' && plan.topic.some((piece) => 'path' in piece && piece.path === step.path))) return undefined
   return new Emitter(plan).emit()
+}
+
+/** Plain fields under any chain; repeated fields and messages only when they leave whole, as they are. */
+function isFast(step: PlanStep): boolean {
+  if (step.kind === 'value') return !step.field.repeated || (step.chain.length === 0 && step.field.enum?.closed !== true)
+  return step.kind === 'node' && keepsAll(step)
+}
+
+function keepsAll(step: PlanStep): boolean {
+  if (step.kind === 'value') return step.chain.length === 0 && step.field.enum?.closed !== true
+  const { field } = step
+  return step.kind === 'node' && !field.map && field.type === 'message' && field.message === step.node.shape && field.message.fields.every((one) => one.enum?.closed !== true)
+    && step.node.steps.length === field.message.fields.length && step.node.steps.every(keepsAll)
 }
 
 /** True when a condition reads single numbers and truth values only. */
@@ -69,7 +83,7 @@ interface Role {
   value: boolean
   /** The start and end of its text or bytes are needed as `a<number>`, `b<number>`. */
   span: boolean
-  step: (PlanStep & { kind: 'value' }) | undefined
+  step: PlanStep | undefined
 }
 
 class Emitter {
@@ -84,10 +98,9 @@ class Emitter {
     this.plan = plan
     for (const field of plan.message.fields) this.roles.set(field.number, { field, kept: false, value: false, span: false, step: undefined })
     for (const step of plan.root.steps) {
-      if (step.kind !== 'value') continue
       const role = this.role(step.field)
       role.step = step
-      role.kept = step.chain.length === 0
+      role.kept = step.kind !== 'value' || step.chain.length === 0
       if (!role.kept) this.wantValue(role)
     }
     for (const point of plan.points) {
@@ -108,9 +121,10 @@ class Emitter {
     this.write()
     const written = this.lines.splice(0)
     const head = [
+      ...[...this.functions.values()].map((one) => one.text),
       'return function minimise(s, w, start, end, t, at, cx) {',
       `  if (at + (end - start) + ${this.growth()} > t.length) return ${Verdict.too_big.code}`,
-      '  let p = start, q = 0, n = 0, m = 0, o = at, c = 0',
+      '  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0',
       ...(this.locals.length === 0 ? [] : [`  let ${this.locals.join(', ')}`]),
     ]
     return { text: [...head, ...scanned, ...written, '}'].join('\n'), needs: this.needs }
@@ -158,6 +172,9 @@ class Emitter {
 
   // ------------------------------------------------------------------------------------------------------------------ scan
 
+  /** Functions for messages that leave whole. */
+  private readonly functions = new Map<MessageShape, { readonly name: string; text: string }>()
+
   /** Runs of kept fields that lie next to each other among the schema's fields are copied in one piece. */
   private readonly runs: number[][] = []
 
@@ -199,19 +216,101 @@ class Emitter {
     const test = tagTest(bytes)
     if (role.value) this.locals.push(`v${field.number} = ${kindOf(field) === 'bool' ? 'false' : '0'}`)
     if (role.span) this.locals.push(`a${field.number} = 0`, `b${field.number} = 0`)
-    if (field.presence && role.step !== undefined) this.locals.push(`h${field.number} = 0`)
+    const isNoted = role.step !== undefined && (field.presence || field.repeated)
+    if (isNoted) this.locals.push(`h${field.number} = 0`)
     this.block(`if (${test}) {`, () => {
       if (member !== '') this.line(member)
       if (run !== 0) this.line(`if (r${run} < 0) r${run} = p`)
-      if (field.presence && role.step !== undefined) this.line(`h${field.number} = 1`)
+      if (isNoted) this.line(`h${field.number} = 1`)
       this.line(`p += ${bytes.length}`)
-      if (field.repeated) this.scanRepeated(field, test)
+      if (role.kept && (field.repeated || field.message !== undefined)) this.scanWhole(field, test)
+      else if (field.repeated) this.scanRepeated(field, test)
       else this.scanSingle(role)
       if (run !== 0) this.line(`e${run} = p`)
     })
   }
 
-  /** Repeated fields never leave on the fast path; they are checked as the interpreter would and stepped over. */
+  /** What leaves whole is copied if it is canonical all the way down: `p` lies behind the first tag. */
+  private scanWhole(field: FieldShape, test: string): void {
+    const size = varintBytes(field.number * 8 + (field.packed ? 2 : wireTypeOf(field))).length
+    if (!field.repeated || field.packed) {
+      this.scanOne(field)
+      return
+    }
+    this.block('for (;;) {', () => {
+      this.scanOne(field)
+      this.line(`if (!(p < end && ${test})) break`)
+      this.line(`p += ${size}`)
+    })
+  }
+
+  /** One value, message or packed list without its tag. */
+  private scanOne(field: FieldShape): void {
+    const role: Role = { field, kept: true, value: false, span: false, step: undefined }
+    if (field.message === undefined && !field.packed) {
+      this.scanSingle(field.repeated ? { ...role, kept: false } : role)
+      return
+    }
+    this.scanSize()
+    // An empty list or a singular message with nothing in it does not leave.
+    if (field.packed || !field.repeated) this.line('if (n === 0) return -1')
+    this.line('q = p + n')
+    this.line('if (!(q <= end)) return -1')
+    if (field.message !== undefined) {
+      this.line(`if (${this.nested(field.message)}(s, w, p, q) < 0) return -1`)
+      this.line('p = q')
+      return
+    }
+    const width = wireTypeOf(field)
+    if (width !== 0) {
+      this.line(`if (n % ${width === 1 ? 8 : 4} !== 0) return -1`)
+      this.line('p = q')
+      return
+    }
+    this.line('k = q')
+    this.block('while (p < k) {', () => this.scanSingle({ ...role, field: { ...field, repeated: false, packed: false }, kept: false }))
+    this.line('if (p !== k) return -1')
+  }
+
+  /** A minimal length of at most three bytes into `n`. */
+  private scanSize(): void {
+    this.line('n = s[p++]')
+    this.block('if (n > 127) {', () => {
+      this.line('m = s[p++]; n = (n & 127) | ((m & 127) << 7)')
+      this.line('if (m > 127) { m = s[p++]; n |= m << 14 }')
+      this.line('if (!(m > 0 && m < 128)) return -1')
+    })
+  }
+
+  /** Name of a function that checks a message which leaves whole; inside one, `end` is not followed by a zero, so every tag is bounded. */
+  private nested(shape: MessageShape): string {
+    const known = this.functions.get(shape)
+    if (known !== undefined) return known.name
+    const made = { name: `k${this.functions.size}`, text: '' }
+    this.functions.set(shape, made)
+    const outer = this.lines.splice(0)
+    const { indent } = this
+    this.indent = 1
+    for (const field of shape.fields) {
+      if (field.oneof !== undefined || field.map || field.type === 'group') {
+        // Members of a oneof exclude one another; the interpreter sorts that out.
+        this.line(`if (p < end && ${tagTest(varintBytes(field.number * 8 + wireTypeOf(field)))}) return -1`)
+        continue
+      }
+      const bytes = varintBytes(field.number * 8 + (field.packed ? 2 : wireTypeOf(field)))
+      this.block(`if (p < end && ${tagTest(bytes)}) {`, () => {
+        this.line(`p += ${bytes.length}`)
+        if (field.repeated || field.message !== undefined) this.scanWhole(field, tagTest(bytes))
+        else this.scanSingle({ field, kept: true, value: false, span: false, step: undefined })
+      })
+    }
+    made.text = [`function ${made.name}(s, w, p, end) {`, '  let q = 0, n = 0, m = 0, k = 0', ...this.lines, '  return p === end ? p : -1', '}'].join('\n')
+    this.lines.splice(0, this.lines.length, ...outer)
+    this.indent = indent
+    return made.name
+  }
+
+  /** Other repeated fields never leave on the fast path; they are checked as the interpreter would and stepped over. */
   private scanRepeated(field: FieldShape, test: string): void {
     const shape = this.need({ name: `F${field.number}`, kind: 'shape', field })
     this.line(`p = stepOver(${shape}, s, p, end)`)
@@ -244,12 +343,7 @@ class Emitter {
 
   private scanText(role: Role, zeroIsOdd: boolean): void {
     const { field } = role
-    this.line('n = s[p++]')
-    this.block('if (n > 127) {', () => {
-      this.line('m = s[p++]')
-      this.line('if (m > 127 || m === 0) return -1')
-      this.line('n = n - 128 + m * 128')
-    })
+    this.scanSize()
     if (zeroIsOdd) this.line('if (n === 0) return -1')
     this.line('q = p')
     this.line('p += n')
@@ -345,9 +439,9 @@ class Emitter {
       if (role.kept) {
         const run = this.runs.findIndex((one) => one[0] === field.number)
         if (run >= 0) this.copyRun(run + 1, this.runs[run] as number[])
-        if (required.has(step.path) && field.presence) this.line(`if (h${field.number} === 0) return ${Verdict.required_missing.code}`)
+        if (required.has(step.path) && (field.presence || field.repeated)) this.line(`if (h${field.number} === 0) return ${Verdict.required_missing.code}`)
       } else {
-        this.writeTransformed(role, step, required.has(step.path))
+        this.writeTransformed(role, step as PlanStep & { kind: 'value' }, required.has(step.path))
       }
     }
     for (const path of required) {
@@ -399,10 +493,17 @@ class Emitter {
   }
 
   /** Writes a whole number that a chain of plain arithmetic made. */
-  private writeNumber(field: FieldShape, expression: string, step: PlanStep, required: boolean): void {
+  private writeNumber(field: FieldShape, expression: string, step: PlanStep & { kind: 'value' }, required: boolean): void {
     const [low, high] = RANGES[field.type] as readonly [bigint, bigint]
     const wide = kindOf(field) === 'big'
-    this.line(`n = ${expression}`)
+    const last = step.chain[step.chain.length - 1]
+    if (step.chain.length === 1 && last?.name === 'round_time' && field.type.startsWith('u')) {
+      const d = Number(last.params.wire)
+      // Exact below 2^53: the quotient may come out one too large by rounding, never more.
+      this.line(`n = Math.floor(v${field.number} / ${d}) * ${d}; if (n > v${field.number}) n -= ${d}`)
+    } else {
+      this.line(`n = ${expression}`)
+    }
     const min = wide ? (low < 0n ? -Number.MAX_SAFE_INTEGER : 0) : Number(low)
     const max = wide ? Number.MAX_SAFE_INTEGER : Number(high)
     const out = wide ? 'return -1' : `{ cx.failures++${required ? `; return ${Verdict.required_missing.code}` : ''} }`
@@ -422,7 +523,8 @@ class Emitter {
   private writeVarint(field: FieldShape): void {
     if (field.type === 'sint32') this.line('n = ((n << 1) ^ (n >> 31)) >>> 0')
     else if (field.type === 'sint64') this.line('n = n < 0 ? -n * 2 - 1 : n * 2')
-    const write = isWide(field) ? 'o = writeWide(t, o, n)' : 'while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n'
+    // Halves are small integers: a double as an argument would be an allocation.
+    const write = isWide(field) ? 'm = Math.floor(n / 268435456); o = writeHalves(t, o, (n - m * 268435456) | 0, m)' : 'while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n'
     this.line(field.type === 'int32' || field.type === 'int64' || field.type === 'enum' ? `if (n < 0) o = writeNegative(t, o, n); else { ${write} }` : write)
   }
 

@@ -93,29 +93,22 @@ function floorUnsigned(x: number, d: number): number {
   return down > x ? down - d : down
 }
 
-/** A varint of 0 <= n < 2^53, in two integer halves: modulo on doubles is slow. */
-function writeWide(t: Uint8Array, o: number, n: number): number {
+/** A varint of 0 <= n < 2^53 in two halves of 28 and 25 bits: modulo on doubles is slow, and doubles as arguments are allocated. */
+function writeHalves(t: Uint8Array, o: number, low: number, high: number): number {
   let at = o
-  if (n < 268_435_456) {
-    let low = n | 0
-    while (low > 127) {
-      t[at++] = (low & 127) | 128
-      low >>>= 7
-    }
-    t[at++] = low
-    return at
+  let rest = low
+  if (high > 0) {
+    t[at++] = (low & 127) | 128
+    t[at++] = ((low >>> 7) & 127) | 128
+    t[at++] = ((low >>> 14) & 127) | 128
+    t[at++] = (low >>> 21) | 128
+    rest = high
   }
-  let high = Math.floor(n / 268_435_456)
-  const low = (n - high * 268_435_456) | 0
-  t[at++] = (low & 127) | 128
-  t[at++] = ((low >>> 7) & 127) | 128
-  t[at++] = ((low >>> 14) & 127) | 128
-  t[at++] = (low >>> 21) | 128
-  while (high > 127) {
-    t[at++] = (high & 127) | 128
-    high >>>= 7
+  while (rest > 127) {
+    t[at++] = (rest & 127) | 128
+    rest >>>= 7
   }
-  t[at++] = high
+  t[at++] = rest
   return at
 }
 
@@ -242,5 +235,5 @@ function holdsContent(s: Uint8Array, from: number, to: number, header: readonly 
 /** Names that generated text may use; compile.ts passes them as the factory's parameters. */
 export const RUNTIME = {
   moved, readFloat, readDouble, readFixed32, readSfixed32, readFixed64, readSfixed64, writeFloat, writeDouble, writeFixed32, writeFixed64,
-  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, floorUnsigned, writeWide, labelOf, skipUnknown, stepOver, holdsContent,
+  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, floorUnsigned, writeHalves, labelOf, skipUnknown, stepOver, holdsContent,
 } as const

@@ -64,10 +64,10 @@ describe('determinism', () => {
   })
 })
 
-describe('an hour and a half of the shipped fleet', () => {
+describe('three quarters of an hour of the shipped fleet', () => {
   let shift: Message[] = []
   beforeAll(() => {
-    shift = shiftOf(90)
+    shift = shiftOf(45)
   })
 
   test('names the streams, messages and topics of the shipped rules', () => {
@@ -84,7 +84,8 @@ describe('an hour and a half of the shipped fleet', () => {
   })
 
   test('every message is what its .proto file says, and loses nothing on the way', () => {
-    for (const { type, body } of shift.filter(({ stream }, at) => stream !== 'can' || at % 50 === 0)) {
+    const often: readonly string[] = ['status', 'signals', 'can']
+    for (const { type, body } of shift.filter(({ stream }, at) => !often.includes(stream) || at % 37 === 0)) {
       const back = schemas.decode(type, schemas.encode(type, body))
       for (const [name, value] of Object.entries(body)) if (typeof value === 'string' && value !== '' && !/_(?:OFF|UNKNOWN)$/.test(value)) expect([name, back[name]]).toEqual([name, value])
       expect(Number(back['time_ms'])).toBe(body['time_ms'])
@@ -143,7 +144,7 @@ describe('an hour and a half of the shipped fleet', () => {
 
   test('the steps of a track add up to where the machine was', () => {
     const tracks = shift.filter(({ stream }) => stream === 'track')
-    expect(tracks.length).toBeGreaterThan(100)
+    expect(tracks.length).toBeGreaterThan(50)
     const statuses = new Map(shift.filter(({ stream }) => stream === 'status').map((message) => [`${message.machine}@${message.atMs}`, message]))
     for (const { machine, body } of tracks) {
       const lists = ['dlat_e7', 'dlon_e7', 'dt_ms', 'speed_cm_s'].map((name) => body[name] as number[])
@@ -176,7 +177,7 @@ describe('an hour and a half of the shipped fleet', () => {
 
   test('a summary counts what was sent in its session', () => {
     const summaries = shift.filter(({ stream }) => stream === 'session')
-    expect(summaries.length).toBeGreaterThan(10)
+    expect(summaries.length).toBeGreaterThan(5)
     for (const { machine, body } of summaries) {
       const [from, to] = [Number(body['start_ms']), Number(body['end_ms'])]
       const inside = ofMachine(shift, machine).filter(({ atMs }) => atMs >= from && atMs <= to)

@@ -1,16 +1,16 @@
 // rental-billing <- status, without the operator's yes. Made by the emitter; see test/golden.test.ts.
 return function minimise(s, w, start, end, t, at, cx) {
   if (at + (end - start) + 4208 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, o = at, c = 0
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
   let r1 = -1, e1 = 0, v2 = 0, v27 = 0
   if (s[p] === 10) {
     if (r1 < 0) r1 = p
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     if (n === 0) return -1
     q = p
@@ -65,9 +65,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -269,9 +269,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 2
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -284,9 +284,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 2
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -303,11 +303,11 @@ return function minimise(s, w, start, end, t, at, cx) {
     n = e1 - r1
     if (n > 24 && s === t) { t.copyWithin(o, r1, e1); o += n } else for (q = r1; q < e1;) t[o++] = s[q++]
   }
-  n = floorUnsigned(v2, 3600000)
+  n = Math.floor(v2 / 3600000) * 3600000; if (n > v2) n -= 3600000
   if (n > 9007199254740991 || n < 0) return -1
   else if (n !== 0) {
     t[o++] = 16
-    o = writeWide(t, o, n)
+    m = Math.floor(n / 268435456); o = writeHalves(t, o, (n - m * 268435456) | 0, m)
   }
   n = roundUnsigned(v27, 360)
   if (n > 4294967295 || n < 0) { cx.failures++ }

@@ -1,16 +1,16 @@
 // safety-record <- fault, without the operator's yes. Made by the emitter; see test/golden.test.ts.
 return function minimise(s, w, start, end, t, at, cx) {
   if (at + (end - start) + 4112 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, o = at, c = 0
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
   let r1 = -1, e1 = 0, r2 = -1, e2 = 0, r3 = -1, e3 = 0, v13 = 0
   if (s[p] === 10) {
     if (r1 < 0) r1 = p
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     if (n === 0) return -1
     q = p
@@ -59,9 +59,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -147,9 +147,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n

@@ -1,16 +1,16 @@
 // security-log <- operator, with the operator's yes. Made by the emitter; see test/golden.test.ts.
 return function minimise(s, w, start, end, t, at, cx) {
   if (at + (end - start) + 4160 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, o = at, c = 0
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
   let r1 = -1, e1 = 0, a6 = 0, b6 = 0, r2 = -1, e2 = 0
   if (s[p] === 10) {
     if (r1 < 0) r1 = p
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     if (n === 0) return -1
     q = p
@@ -59,9 +59,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -124,9 +124,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -136,9 +136,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -151,9 +151,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -175,9 +175,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 2
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n

@@ -1,15 +1,15 @@
 // site-planning <- status, with the operator's yes. Made by the emitter; see test/golden.test.ts.
 return function minimise(s, w, start, end, t, at, cx) {
   if (at + (end - start) + 4344 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, o = at, c = 0
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
   let a1 = 0, b1 = 0, v2 = 0, v8 = 0, v9 = 0, v10 = 0, v11 = false, r1 = -1, e1 = 0, v13 = 0, v14 = 0, w0 = 0, y0 = 0, x0 = 0
   if (s[p] === 10) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -63,9 +63,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 1
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -286,9 +286,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 2
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -301,9 +301,9 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += 2
     n = s[p++]
     if (n > 127) {
-      m = s[p++]
-      if (m > 127 || m === 0) return -1
-      n = n - 128 + m * 128
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
     }
     q = p
     p += n
@@ -325,11 +325,11 @@ return function minimise(s, w, start, end, t, at, cx) {
   if (n < 0) {
     cx.failures++
   } else o = n
-  n = floorUnsigned(v2, 900000)
+  n = Math.floor(v2 / 900000) * 900000; if (n > v2) n -= 900000
   if (n > 9007199254740991 || n < 0) return -1
   else if (n !== 0) {
     t[o++] = 16
-    o = writeWide(t, o, n)
+    m = Math.floor(n / 268435456); o = writeHalves(t, o, (n - m * 268435456) | 0, m)
   }
   if (w0 === 1 && y0 !== 0) {
     t[o++] = 64

@@ -108,8 +108,9 @@ export function randomSchema(dice: Dice, flat: boolean): SchemaModel {
   if (!flat) {
     for (let at = 0; at < 3; at++) {
       const message: MessageModel = { name: `${PACKAGE}.Part${at}`, fields: [], known: false }
-      // Parts hold parts that were made before them, and now and then themselves.
-      fill(dice, message, 2 + dice.below(6), defaults, enums, dice.chance(0.3) ? [...messages, message] : messages, at > 0)
+      // Parts hold parts that were made before them; the first now and then holds itself.
+      fill(dice, message, 2 + dice.below(6), defaults, enums, messages, at > 0)
+      if (at === 0 && dice.chance(0.3)) message.fields.push({ ...plain((message.fields.at(-1)?.number ?? 0) + 1, 'again', 'int32'), type: 'message', message, presence: true, group: defaults.delimited, prefix: syntax === 'proto2' ? 'optional' : '' })
       messages.push(message)
     }
   }
@@ -179,7 +180,7 @@ function randomField(dice: Dice, number: number, oneof: string | undefined, defa
   const subject: Subject = message === undefined && dice.chance(0.15) ? dice.pick(['machine', 'operator', 'session'] as const) : 'none'
   const personal = dice.chance(0.5) ? 'never' : 'always'
   const time = message === undefined && dice.chance(0.05)
-  options.push(`(parapet.v1.privacy) = { category: "${time ? 'time' : 'operation'}", class: BASIC, personal: ${personal.toUpperCase()}, subject: ${subject.toUpperCase()} }`)
+  if (subject !== 'none' || personal === 'never' || time) options.push(`(parapet.v1.privacy) = { category: "${time ? 'time' : 'operation'}", class: BASIC, personal: ${personal.toUpperCase()}, subject: ${subject.toUpperCase()} }`)
   return {
     number, name: `f${number}`, type, enum: chosen, message, label, key: label === 'map' ? dice.pick(KEYS) : undefined, oneof,
     presence, packed, utf8, group, subject, personal, time, prefix: words.join(' '), options,
@@ -191,6 +192,11 @@ function randomField(dice: Dice, number: number, oneof: string | undefined, defa
 function typeText(field: FieldModel): string {
   const name = field.message?.name ?? field.enum?.name ?? field.type
   return field.label === 'map' ? `map<${field.key}, ${name}>` : name
+}
+
+export function fieldText(field: FieldModel): string {
+  const options = field.options.length === 0 ? '' : ` [${field.options.join(', ')}]`
+  return `${field.prefix === '' ? '' : `${field.prefix} `}${typeText(field)} ${field.name} = ${field.number}${options}`
 }
 
 /** The .proto text that the product reads. */
@@ -208,7 +214,7 @@ export function protoText(schema: SchemaModel): string {
       if (open !== undefined && field.oneof !== open) lines.push('  }')
       if (field.oneof !== undefined && field.oneof !== open) lines.push(`  oneof ${field.oneof} {`)
       open = field.oneof
-      lines.push(`  ${field.prefix === '' ? '' : `${field.prefix} `}${typeText(field)} ${field.name} = ${field.number} [${field.options.join(', ')}];`)
+      lines.push(`  ${fieldText(field)};`)
     }
     if (open !== undefined) lines.push('  }')
     lines.push('}')

@@ -40,7 +40,8 @@ export function randomMessage(dice: Dice, model: MessageModel, wild: Wildness, d
   const records: WireRecord[] = []
   const taken = new Set<string>()
   for (const field of model.fields) {
-    if (!dice.chance(depth > 4 && field.type === 'message' ? 0.1 : 0.75)) continue
+    if (field.type === 'message' && depth >= 6) continue
+    if (!dice.chance(depth > 3 && field.type === 'message' ? 0.2 : 0.75)) continue
     if (field.oneof !== undefined) {
       if (taken.has(field.oneof) && !dice.chance(wild.odd)) continue
       taken.add(field.oneof)
@@ -131,6 +132,8 @@ function scalarBody(dice: Dice, field: FieldModel, type: Scalar | 'enum', wild: 
   switch (type) {
     case 'double': case 'float': {
       const bytes = Buffer.alloc(type === 'double' ? 8 : 4)
+      // Not-a-numbers of other kinds than the one that JavaScript writes.
+      if (isEdge && dice.chance(0.05)) return type === 'double' ? Buffer.from('010000000000f47f', 'hex') : Buffer.from(dice.pick(['0100a07f', '3412c0ff']), 'hex')
       const value = isEdge ? dice.pick(FLOATS) : (dice.below(2_000_000) - 1_000_000) / dice.pick([1, 10, 100, 3])
       if (type === 'double') bytes.writeDoubleLE(value)
       else bytes.writeFloatLE(value)
@@ -192,10 +195,11 @@ function distort(dice: Dice, model: MessageModel, records: readonly WireRecord[]
     if (!dice.chance(wild.odd)) continue
     const field = model.fields.find((one) => one.number === record.number)
     if (field === undefined) continue
-    if (Array.isArray(record.body) && field.label === 'singular' && dice.chance(0.7)) {
+    const inner = insideOf(record)
+    if (inner !== undefined && field.label === 'singular' && dice.chance(0.7)) {
       // A sub-message in two halves is one sub-message.
-      const cut = dice.below(record.body.length + 1)
-      all = all.flatMap((one) => (one !== record ? [one] : [{ ...record, body: record.body.slice(0, cut) as WireRecord[] }, { ...record, body: (record.body as WireRecord[]).slice(cut) }]))
+      const cut = dice.below(inner.length + 1)
+      all = all.flatMap((one) => (one !== record ? [one] : [{ ...record, body: inner.slice(0, cut) }, { ...record, body: inner.slice(cut) }]))
     } else if (field.label === 'singular') {
       extra.push(...single(dice, field, wild, depth))
     } else {
@@ -212,6 +216,11 @@ function distort(dice: Dice, model: MessageModel, records: readonly WireRecord[]
   for (let at = dice.chance(wild.odd * 3) ? 1 + dice.below(3) : 0; at > 0; at--) extra.push(randomUnknown(dice, unknownNumber(dice, model)))
   for (const one of extra) all.splice(dice.below(all.length + 1), 0, one)
   return dice.chance(wild.odd) ? dice.shuffle(all) : all
+}
+
+/** The records inside a message or group. */
+export function insideOf({ body }: WireRecord): readonly WireRecord[] | undefined {
+  return typeof body === 'bigint' || body instanceof Uint8Array ? undefined : body
 }
 
 export function unknownNumber(dice: Dice, model: MessageModel): number {
