@@ -3,7 +3,7 @@
  * The one file that knows all rooms.
  */
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
 import { createAdmin, type Admin } from './admin/http.ts'
@@ -23,16 +23,18 @@ import { watchFiles } from './config/watch.ts'
 import { openBooks, type Books } from './consent/books.ts'
 import { receiptOf } from './consent/receipts.ts'
 import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
-import { Gate, gate } from './domain/basis.ts'
+import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
 import { GatewayError, type Finding } from './domain/errors.ts'
 import type { MachineId, OperatorId, OutputId } from './domain/ids.ts'
+import type { Basis } from './domain/policy.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeSelector } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { createCells } from './minimise/cells.ts'
 import { loadSchemas, schemasFromText } from './minimise/descriptor.ts'
+import { variantIndex } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 import { localOutlet } from './outlet/local.ts'
 import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
@@ -231,12 +233,16 @@ class Running implements Gateway, Control {
     metrics.onScrape(() => this.#gauges())
     this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
     this.#sweepTimer.unref()
-    this.#stopWatching = watchFiles(this.#config.watched, () => void this.reload())
+    const schemaFolders = this.#config.proto.filter((folder) => existsSync(folder)).flatMap((folder) => readdirSync(folder, { recursive: true, withFileTypes: true }))
+      .filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))
+    this.#stopWatching = watchFiles([...this.#config.watched, ...schemaFolders], () => {
+      this.reload().catch((error: unknown) => log.error('the files could not be read again: what was in force stays', { error }))
+    })
   }
 
   /** One reload at a time; a second request while one runs reads the files again after it. */
   reload(): Promise<readonly Finding[]> {
-    this.#reloading = this.#reloading.then(async () => {
+    this.#reloading = this.#reloading.catch(() => []).then(async () => {
       if (this.#closing) return []
       this.#loadRegistries()
       const findings = await this.#loadRules()
@@ -253,9 +259,11 @@ class Running implements Gateway, Control {
     this.#stopWatching()
     clearInterval(this.#sweepTimer)
     await this.#admin?.close()
-    await Promise.all(this.#listeners.map((listener) => listener.close(GRACE_MS)))
+    // A listener is closed when its connections are, which the brokers end.
+    const listeners = this.#listeners.map((listener) => listener.close(GRACE_MS))
     await this.#ingress?.close(GRACE_MS)
     await this.#egress?.close(GRACE_MS)
+    await Promise.all(listeners)
     await this.#outbox.close()
     this.#parts.books.close()
   }
@@ -274,6 +282,7 @@ class Running implements Gateway, Control {
     for (const machine of loaded.collectionOff) {
       books.sessions.forget(machine)
       this.#outbox.purge({ machine }, 'device_setting')
+      this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0)
     }
   }
 
@@ -347,10 +356,14 @@ class Running implements Gateway, Control {
     clear(this.#person)
     if (!this.#parts.books.ledger.healthy || !this.#parts.books.states.fill(operator, this.#parts.clock.now(), this.#person)) return false
     this.#person.known = true
-    const basis = this.#outputEntry(record)?.basisFor(record.country, undefined)
+    // The operator's country counted when the record was made, and still does.
+    const entry = this.#outputEntry(record)
+    const here = entry?.basisFor(record.country, undefined)
+    const basis = stricter(here, here === undefined ? undefined : { ...here, basis: record.basis as Basis })
     const state = gate(output, basis, this.#person)
     // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
-    return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' ? state !== Gate.closed : state === Gate.yes
+    const isFine = (entry?.planIds.indexOf(record.plan) ?? -1) >= variantIndex(true, false)
+    return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' && !isFine ? state !== Gate.closed : state === Gate.yes
   }
 
   #stopped(): OutputId[] {

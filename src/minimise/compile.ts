@@ -351,7 +351,8 @@ function bindTopic(plan: Plan): (t: Uint8Array, from: number, to: number, cx: Co
       return true
     }
   }
-  const fields = plan.topic.map((piece) => ('path' in piece ? plan.message.byName.get(piece.path) : undefined))
+  // A field that this variant drops has no value, not even a default one.
+  const fields = plan.topic.map((piece) => ('path' in piece ? plan.root.steps.find((step) => step.path === piece.path)?.field : undefined))
   return (t, from, to, cx) => {
     let topic = ''
     for (let at = 0; at < plan.topic.length; at++) {

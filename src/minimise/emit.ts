@@ -248,6 +248,7 @@ class Emitter {
   private scanOne(field: FieldShape): void {
     const role: Role = { field, kept: true, value: false, span: false, step: undefined }
     if (field.message === undefined && !field.packed) {
+      if (field.repeated) this.scanNaN(field, 'p')
       this.scanSingle(field.repeated ? { ...role, kept: false } : role)
       return
     }
@@ -264,6 +265,7 @@ class Emitter {
     const width = wireTypeOf(field)
     if (width !== 0) {
       this.line(`if (n % ${width === 1 ? 8 : 4} !== 0) return -1`)
+      if (field.type === 'float' || field.type === 'double') this.block(`for (k = p; k < q; k += ${width === 1 ? 8 : 4}) {`, () => this.scanNaN(field, 'k'))
       this.line('p = q')
       return
     }
@@ -360,11 +362,18 @@ class Emitter {
     const size = wireTypeOf(field) === 5 ? 4 : 8
     this.line(`if (p + ${size} > end) return -1`)
     if (zeroIsOdd) this.line(`if ((${Array.from({ length: size }, (_, at) => `s[p + ${at}]`).join(' | ')}) === 0) return -1`)
+    if (role.kept) this.scanNaN(field, 'p')
     if (role.value) {
       this.line(`v${field.number} = ${{ float: 'readFloat', double: 'readDouble', fixed32: 'readFixed32', sfixed32: 'readSfixed32', fixed64: 'readFixed64', sfixed64: 'readSfixed64' }[field.type as 'float']}(s, p)`)
       if (field.type === 'fixed64' || field.type === 'sfixed64') this.line(`if (v${field.number} !== v${field.number}) return -1`)
     }
     this.line(`p += ${size}`)
+  }
+
+  /** Infinite or not a number: the interpreter writes the one form of NaN. */
+  private scanNaN(field: FieldShape, p: string): void {
+    if (field.type === 'float') this.line(`if ((s[${p} + 3] & 127) === 127 && s[${p} + 2] > 127) return -1`)
+    if (field.type === 'double') this.line(`if ((s[${p} + 7] & 127) === 127 && s[${p} + 6] > 239) return -1`)
   }
 
   /** Minimal varints of the type's own width; negative int32, int64 and enums (ten bytes) are left to the interpreter. */

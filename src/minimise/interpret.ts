@@ -151,7 +151,8 @@ function applyValue(step: PlanStep & { kind: 'value' }, slot: Slot | undefined, 
     state.dropped.add(step.path)
     return
   }
-  if (!field.presence && isZero(value)) return
+  // Both parts of a map entry are always written.
+  if (!field.presence && isZero(value) && from.shape.entry !== true) return
   set(into, step, value, state)
 }
 
@@ -196,12 +197,13 @@ function applyMessages(step: PlanStep & { kind: 'node' }, slot: Slot, into: Tree
       entry.slots.set(2, result)
     } else {
       applyNode(node, one, entry, state)
+      // A value that could not be transformed takes its key along; alone the key would read as a zero value.
+      if (!entry.slots.has(2)) continue
     }
     list.push(entry)
   }
   if (list.length > 0) {
-    into.slots.set(field.number, list)
-    state.content++
+    set(into, step, list, state)
   }
 }
 

@@ -69,7 +69,10 @@ function decodeField(tree: Tree, field: FieldShape, tag: number, cursor: Cursor,
   }
   if (wire === expected) {
     const value = decodeScalar(field, cursor)
-    if (value !== undefined) put(tree, field, value)
+    // A text that reads as absent is still the last of its name: it ends what came before it.
+    if (value !== undefined || (field.type === 'string' && !field.repeated)) put(tree, field, value ?? '')
+    if (value === undefined && field.type === 'string' && !field.repeated) tree.slots.delete(field.number)
+    if (value === undefined && field.enum !== undefined && tree.shape.entry === true) tree.slots.set(field.number, NO_MEMBER)
     return
   }
   if (wire === Wire.bytes && field.repeated && field.type !== 'string' && field.type !== 'bytes') {
@@ -105,7 +108,11 @@ function decodeMessage(tree: Tree, field: FieldShape, shape: MessageShape, curso
   }
 }
 
+/** Stands in an entry for a number that its closed enum does not have. */
+const NO_MEMBER = new Uint8Array(0)
+
 function putEntry(tree: Tree, field: FieldShape, entry: Tree): void {
+  if (entry.slots.get(2) === NO_MEMBER) return
   for (const part of entry.shape.fields) {
     if (!entry.slots.has(part.number)) entry.slots.set(part.number, part.message === undefined ? zeroOf(part) : emptyTree(part.message))
   }

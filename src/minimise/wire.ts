@@ -164,13 +164,16 @@ export class Writer {
 
   float(value: number): void {
     this.room(4)
-    this.view.setFloat32(this.at, value, true)
+    // One form for every NaN: what lies in its other bits is unspecified in JavaScript, and room for smuggling.
+    this.view.setUint32(this.at, 0x7fc0_0000, true)
+    if (!Number.isNaN(value)) this.view.setFloat32(this.at, value, true)
     this.at += 4
   }
 
   double(value: number): void {
     this.room(8)
-    this.view.setFloat64(this.at, value, true)
+    this.view.setBigUint64(this.at, 0x7ff8_0000_0000_0000n, true)
+    if (!Number.isNaN(value)) this.view.setFloat64(this.at, value, true)
     this.at += 8
   }
 

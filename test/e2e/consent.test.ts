@@ -6,7 +6,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { IClientOptions } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Folder, OWN_TOPICS, Stage, pause, until, type Recipient, type Terminal } from './stage.ts'
+import { RawClient } from '../broker/stage.ts'
+import { Folder, OWN_TOPICS, Stage, encode, pause, until, type Recipient, type Terminal } from './stage.ts'
 
 /** Every machine here stands in Lyon; see the arithmetic in shift.test.ts. */
 const LYON = { lat_e7: 457_640_430, lon_e7: 48_356_590 }
@@ -21,6 +22,8 @@ beforeAll(async () => {
   folder = new Folder()
   // A second machine in the United States, so that nobody has to hand over.
   folder.edit('machines.yaml', (text) => `${text}SN-1011: { fleet: demo, model: boom-BL26, labels: { site: austin-1 }, country: US-TX, operator_collection: on }\n`)
+  // And a field that may be large, for a recipient that does not read.
+  folder.edit('rules/awp.yaml', (text) => text.replace('keep: [passed, list_version]', 'keep: [passed, list_version, items]'))
   await start()
 })
 
@@ -108,6 +111,13 @@ describe('a yes', () => {
     expect(await seen()).toEqual({})
   })
 
+  it('is not there for a person who was never told: statistics in California are closed', async () => {
+    await signOn('SN-1006', 'A-1003')
+    expect(await after('SN-1006', 'A-1003')).toEqual(BASIC)
+    await stage.notice('op-carla')
+    expect(await after('SN-1006', 'A-1003')).toEqual({ ...BASIC, 'site-planner': ['10 km'] })
+  })
+
   it('for this site only opens nothing that goes elsewhere', async () => {
     await signOn('SN-1003', 'A-1002')
     await stage.consent('op-ben', 'local_only', 'improve.statistics')
@@ -179,6 +189,34 @@ describe('a withdrawal', () => {
     expect(await cloud.back()).toEqual(['10 km'])
   })
 
+  // Fails for now: what lies in the gateway's own buffers for a recipient that reads slowly still goes out, and the receipt does not count it.
+  it.fails('reaches into what was handed to a connection and not yet written', async () => {
+    await stage.consent('op-anna', 'granted', 'personalise')
+    const slow = new RawClient(stage.gateway.addresses.recipients.port)
+    try {
+      await slow.connect('my-app', { clientId: 'slow' })
+      slow.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: 'out/app/precheck', qos: 1 }] })
+      await slow.next('suback')
+      slow.socket.pause()
+      const large = encode('precheck', { machine_id: 'SN-1001', time_ms: Date.now(), operator_id: 'A-1001', passed: true, items: Array.from({ length: 200_000 }, () => 1) })
+      for (let n = 0; n < 32; n++) await (await at('SN-1001')).send('precheck', large)
+      const [receipt] = await stage.consent('op-anna', 'withdrawn', 'personalise')
+      slow.socket.resume()
+      // It read nothing before the answer: all that comes now had been on the wire, and the receipt says how much that was.
+      let bytes = -1
+      while (!slow.socket.destroyed && slow.bytes > bytes) {
+        bytes = slow.bytes
+        await pause(200)
+      }
+      expect(slow.packets.filter(({ cmd }) => cmd === 'publish').length).toBeLessThanOrEqual(receipt?.on_the_wire ?? 0)
+    } finally {
+      slow.destroy()
+      await until(() => connections() === Object.keys(live).length, 'the slow one to be gone')
+      await stage.settled(Object.values(live))
+      for (const recipient of Object.values(live)) recipient.take()
+    }
+  })
+
   it('may be taken back: what was acquired in between stays covered by nothing', async () => {
     const between = Date.now()
     await pause(5)
@@ -190,25 +228,29 @@ describe('a withdrawal', () => {
 })
 
 describe('a yes with an end', () => {
-  it('ends by itself, also for what waits, also where the machine stands in a country that would not need it', async () => {
+  it('ends by itself, also for what waits', async () => {
+    // In Texas: Anna is from France, the stricter of both countries counts, and there a yes is needed. In California: Carla did not opt out, so without a yes it is coarse.
     await signOn('SN-1011', 'A-1001')
+    await signOn('SN-1006', 'A-1003')
     await stage.notice('op-anna')
-    const planner = await absent('site-planner', 'planner-texas')
+    await stage.notice('op-carla')
+    const planner = await absent('site-planner', 'planner-america')
     const ends = Date.now() + 1_200
-    await stage.admin('POST', '/v1/operators/op-anna/consent', { purpose: 'improve.statistics', state: 'granted', evidence: 'signed form 2026-115', expires: new Date(ends).toISOString() })
+    for (const operator of ['op-anna', 'op-carla']) {
+      await stage.admin('POST', `/v1/operators/${operator}/consent`, { purpose: 'improve.statistics', state: 'granted', evidence: 'signed form 2026-115', expires: new Date(ends).toISOString() })
+    }
     expect(await after('SN-1011', 'A-1001')).toEqual({ ...BASIC, 'site-planner': ['500 m'] })
+    expect(await after('SN-1006', 'A-1003')).toEqual({ ...BASIC, 'site-planner': ['500 m'] })
     await pause(ends - Date.now() + 20)
-    // Anna is from France: the stricter of both countries counts, and there a yes is needed.
     expect(await after('SN-1011', 'A-1001')).toEqual(BASIC)
-    expect(await planner.back()).toEqual([])
+    expect(await after('SN-1006', 'A-1003')).toEqual({ ...BASIC, 'site-planner': ['10 km'] })
+    // Only what was coarse when it was made is left.
+    expect(await planner.back()).toEqual(['10 km'])
   })
 })
 
 describe('a no', () => {
-  it('without a notice statistics are closed in California, with it open and coarse, after a refusal closed', async () => {
-    await signOn('SN-1006', 'A-1003')
-    expect(await after('SN-1006', 'A-1003')).toEqual(BASIC)
-    await stage.notice('op-carla')
+  it('closes statistics in California, which are open and coarse for a person who was told and said nothing', async () => {
     expect(await after('SN-1006', 'A-1003')).toEqual({ ...BASIC, 'site-planner': ['10 km'] })
     await stage.consent('op-carla', 'refused', 'improve.statistics')
     expect(await after('SN-1006', 'A-1003')).toEqual(BASIC)
@@ -272,6 +314,41 @@ describe('the device setting', () => {
     await until(() => stage.logged.some((line) => line.includes('a registry file was refused')), 'the refusal')
     expect(stage.gateway.control.machines({ after: 'SN-1004', limit: 1 }).machines[0]?.operatorCollection).toBe('on')
     writeFileSync(folder.file('machines.yaml'), whole)
+  })
+})
+
+describe('a restart', () => {
+  const everything = async (): Promise<unknown> => {
+    const [anna, ben, carla] = [await after('SN-1001', 'A-1001'), await after('SN-1003', 'A-1002'), await after('SN-1006', 'A-1003')]
+    await (await at('SN-1003')).send('operator', { time_ms: Date.now(), op: 'LOCK', operator_id: 'A-1002' })
+    await (await at('SN-1001')).send('device', { time_ms: Date.now(), model: 'EL-26' })
+    await stage.settled(Object.values(live))
+    const names = live['oem-cloud']?.takeSaid().map(({ topic }) => topic)
+    return { anna, ben, carla, desk: live['security-desk']?.take().length, names }
+  }
+
+  it('keeps who is signed on, what everybody said, the notices, and the pseudonyms', async () => {
+    const before = await everything()
+    expect(before).toEqual({
+      anna: { 'oem-cloud': ['1 km'], 'rental-company': ['4521960 s'], 'site-planner': ['500 m'], 'my-app': ['named'] }, ben: BASIC, carla: BASIC, desk: 0,
+      names: [expect.stringMatching(/^out\/service\/device\/[A-Za-z0-9_-]{22}$/)],
+    })
+    const consent = await stage.admin<{ purposes: unknown; notice: unknown }>('GET', '/v1/operators/op-carla/consent')
+    await stage.stop()
+    await start()
+    expect(await everything()).toEqual(before)
+    const again = await stage.admin<{ purposes: unknown; notice: unknown }>('GET', '/v1/operators/op-carla/consent')
+    expect([again.purposes, again.notice]).toEqual([consent.purposes, consent.notice])
+  })
+
+  // Fails for now: what waits for a recipient that is away waits in memory only, after its message was acknowledged.
+  it.fails('keeps what waits for a recipient that is away', async () => {
+    const planner = await absent('site-planner', 'planner-monthly')
+    await sendStatus('SN-1001', 'A-1001')
+    await seen()
+    await stage.stop()
+    await start()
+    expect(await planner.back()).toEqual(['500 m'])
   })
 })
 

@@ -101,10 +101,10 @@ export function createShift(options: ShiftOptions): Shift {
     }
     if (card === undefined) return []
     // In the first round people come within seconds: whoever starts a simulation wants to see something.
-    const onMs = roundStartMs + (round === 0 ? random.between(500, 8_000) : random.between(pause / 4, pause / 2))
+    const onMs = roundStartMs + (round === 0 ? random.between(500, 4_000) : random.between(pause / 4, pause / 2))
     const deeds: Deed[] = [
       { atMs: onMs, act: (atMs) => machine.signOn(card, atMs) },
-      { atMs: onMs + random.between(4_000, 12_000), act: (atMs) => machine.check(atMs) },
+      { atMs: onMs + (round === 0 ? random.between(2_000, 4_000) : random.between(4_000, 12_000)), act: (atMs) => machine.check(atMs) },
       { atMs: endMs, act: (atMs) => machine.signOff(atMs) },
     ]
     if (card.kind === 'unknown' || random.happens(0.1)) deeds.unshift({ atMs: onMs - 2_000, act: (atMs) => machine.failSignOn(`X-${1000 + random.whole(0, 8999)}`, atMs) })

@@ -126,7 +126,7 @@ export const round: TransformSpec = {
       const big = BigInt(step)
       return (value) => inRange(roundBig(value as bigint, big), field)
     }
-    if (kindOf(field) === 'float') return (value) => (Number.isFinite(value) ? roundFloat(value as number, step) : undefined)
+    if (kindOf(field) === 'float') return (value) => finite(roundFloat(value as number, step), field)
     return (value) => inRange(roundInteger(value as number, step), field)
   },
 }
@@ -163,9 +163,14 @@ export const roundTime: TransformSpec = {
       const big = BigInt(wire)
       return (value) => inRange(floorBig(value as bigint, big), field)
     }
-    if (kindOf(field) === 'float') return (value) => (Number.isFinite(value) ? Math.floor((value as number) / wire) * wire : undefined)
+    if (kindOf(field) === 'float') return (value) => finite(Math.floor((value as number) / wire) * wire, field)
     return (value) => inRange(floorNumber(value as number, wire), field)
   },
+}
+
+/** What is finite may round to what its type cannot hold: out of range, and so not applied. */
+function finite(value: number, field: FieldShape): number | undefined {
+  return Number.isFinite(field.type === 'float' ? Math.fround(value) : value) ? value : undefined
 }
 
 const PER_MS: Readonly<Record<string, number>> = { s: 0.001, ms: 1, us: 1_000, ns: 1_000_000 }

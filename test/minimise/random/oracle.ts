@@ -50,7 +50,7 @@ export function createOracle(schema: SchemaModel): Oracle {
   const decode = (bytes: Uint8Array): OMessage | undefined => {
     let read: protobuf.Message
     try {
-      read = typeOf(schema.root).decode(bytes)
+      read = typeOf(schema.root).decode(strictReader(bytes))
     } catch {
       return undefined
     }
@@ -87,6 +87,19 @@ export function createOracle(schema: SchemaModel): Oracle {
 }
 
 // ------------------------------------------------------------------------------------------------- from and to the library
+
+/** protobufjs steps over unknown varints of any length; the encoding allows ten bytes. */
+function strictReader(bytes: Uint8Array): protobuf.Reader {
+  const reader = protobuf.Reader.create(Uint8Array.from(bytes))
+  const skip = reader.skip.bind(reader)
+  reader.skip = (length) => {
+    const from = reader.pos
+    skip(length)
+    if (length === undefined && reader.pos - from > 10) throw new Error('a varint of more than ten bytes')
+    return reader
+  }
+  return reader
+}
 
 type Loose = Record<string, unknown>
 
@@ -136,7 +149,9 @@ function valueOf(value: unknown, field: FieldModel, type: FieldModel['type']): O
     const bits = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
     return unsigned ? bits : BigInt.asIntN(64, bits)
   }
-  return type.endsWith('64') ? BigInt(value as number) : (value as number | boolean)
+  if (type.endsWith('64')) return BigInt(value as number)
+  // One NaN for all.
+  return Number.isNaN(value) ? Number.NaN : (value as number | boolean)
 }
 
 function toLibrary(message: OMessage, model: MessageModel): Loose {

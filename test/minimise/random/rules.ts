@@ -86,7 +86,8 @@ function addRules(dice: Dice, message: MessageModel, above: readonly FieldModel[
       into.push({ kind: 'field', path, yes, no: dice.chance(0.6) ? yes : randomChain(dice, field) })
       continue
     }
-    const numeric = inner.fields.filter((one) => one.label === 'singular' && (isWhole(one) || one.type === 'enum'))
+    // Keys are whole numbers of 32 bits.
+    const numeric = inner.fields.filter((one) => one.label === 'singular' && ((isWhole(one) && !isWide(one)) || one.type === 'enum'))
     if (field.label === 'repeated' && numeric.length > 0 && dice.chance(0.35)) into.push({ kind: 'keyed', path, keyed: randomKeyed(dice, inner, numeric) })
     else if (above.length < 3 && (holds(inner, parts) || dice.chance(0.6))) addRules(dice, inner, path, into, parts, 0.5)
     else into.push({ kind: 'field', path, yes: dice.chance(0.9) ? KEEP : DROP, no: dice.chance(0.8) ? KEEP : DROP })
@@ -126,7 +127,7 @@ function randomKeyed(dice: Dice, inner: MessageModel, numeric: readonly FieldMod
   const pgn = isWhole(by) && dice.chance(0.3)
   const members = (share: number): Map<string, Chain> =>
     new Map(inner.fields.filter(() => dice.chance(share)).map((field) => [field.name, field.message === undefined || field.message.known ? randomChain(dice, field) : KEEP] as const))
-  const keys = pgn ? [0, 61_444, 65_253, 256] : by.type === 'enum' ? (by.enum?.members ?? []).map(([, number]) => number) : [0, 1, 2, 3, 7, 50, ...(isWide(by) ? [2 ** 53] : [])]
+  const keys = pgn ? [0, 61_444, 65_253, 256] : by.type === 'enum' ? (by.enum?.members ?? []).map(([, number]) => number) : [0, 1, 2, 3, 7, 50]
   return { by, pgn, with: members(0.4), only: new Map(dice.shuffle(keys).slice(0, 1 + dice.below(4)).map((key) => [key, members(0.3)] as const)) }
 }
 
@@ -145,7 +146,8 @@ function randomTransform(dice: Dice, field: FieldModel): Transform | undefined {
   if (field.message !== undefined) return field.message.name === 'google.protobuf.Timestamp' && field.label !== 'map' ? make('round_time', { ms: 900_000, wire: 900_000 }) : undefined
   const pseudonym = (): Transform => {
     const as = field.subject === 'none' ? field.name : field.subject
-    return make('pseudonym', { rotate: dice.pick(['never', 86_400_000, 604_800_000, 'session']), as, subject: field.subject })
+    // A row is found by text; what bytes are as text is not said.
+    return make('pseudonym', { rotate: dice.pick(['never', 86_400_000, 604_800_000, 'session']), as, subject: field.type === 'bytes' ? 'none' : field.subject })
   }
   switch (field.type) {
     case 'double': case 'float':

@@ -177,9 +177,9 @@ function randomField(dice: Dice, number: number, oneof: string | undefined, defa
     utf8 = !utf8
     options.push(`features.utf8_validation = ${utf8 ? 'VERIFY' : 'NONE'}`)
   }
-  const subject: Subject = message === undefined && dice.chance(0.15) ? dice.pick(['machine', 'operator', 'session'] as const) : 'none'
+  const subject: Subject = message === undefined && label !== 'map' && dice.chance(0.15) ? dice.pick(['machine', 'operator', 'session'] as const) : 'none'
   const personal = dice.chance(0.5) ? 'never' : 'always'
-  const time = message === undefined && dice.chance(0.05)
+  const time = message === undefined && label !== 'map' && dice.chance(0.05)
   if (subject !== 'none' || personal === 'never' || time) options.push(`(parapet.v1.privacy) = { category: "${time ? 'time' : 'operation'}", class: BASIC, personal: ${personal.toUpperCase()}, subject: ${subject.toUpperCase()} }`)
   return {
     number, name: `f${number}`, type, enum: chosen, message, label, key: label === 'map' ? dice.pick(KEYS) : undefined, oneof,
