@@ -143,7 +143,7 @@ export function randomChain(dice: Dice, field: FieldModel): Chain {
 
 function randomTransform(dice: Dice, field: FieldModel): Transform | undefined {
   const make = (name: string, params: Record<string, unknown>): Transform => ({ name, params })
-  if (field.message !== undefined) return field.message.name === 'google.protobuf.Timestamp' && field.label !== 'map' ? make('round_time', { ms: 900_000, wire: 900_000 }) : undefined
+  if (field.message !== undefined) return field.message.name === 'google.protobuf.Timestamp' && field.label === 'singular' ? make('round_time', { ms: 900_000, wire: 900_000 }) : undefined
   const pseudonym = (): Transform => {
     const as = field.subject === 'none' ? field.name : field.subject
     // A row is found by text; what bytes are as text is not said.
