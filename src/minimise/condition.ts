@@ -7,7 +7,7 @@ import { Environment } from '@marcbachmann/cel-js'
 import type { Condition, Point } from '../domain/policy.ts'
 import type { EnumShape, FieldShape, MessageShape } from '../domain/schema.ts'
 import { isTree, pathOf, slotAt, type Slot, type Tree } from './tree.ts'
-import { kindOf, zeroOf, type Value } from './value.ts'
+import { isZero, kindOf, zeroOf, type Value } from './value.ts'
 
 export interface ConditionEnvironment {
   readonly msg: MessageShape
@@ -355,7 +355,7 @@ function read(tree: Tree, path: readonly FieldShape[]): Result {
 function present(slot: Slot | undefined, leaf: FieldShape): boolean {
   if (slot === undefined) return false
   if (Array.isArray(slot)) return slot.length > 0
-  return leaf.presence || isTree(slot) || !equal(slot, zeroOf(leaf))
+  return leaf.presence || isTree(slot) || !isZero(slot)
 }
 
 /** Whole numbers compare across 32 and 64 bits, which `===` would not. */

@@ -210,20 +210,21 @@ function applyMessages(step: PlanStep & { kind: 'node' }, slot: Slot, into: Tree
 function applyTimestamp(step: PlanStep & { kind: 'timestamp' }, from: Tree, into: Tree, state: State): void {
   let seconds = (from.slots.get(1) as bigint | undefined) ?? 0n
   let nanos = BigInt((from.slots.get(2) as number | undefined) ?? 0)
-  if (nanos < 0n || nanos > 999_999_999n) {
-    state.cx.failures++
-    state.dropped.add(step.path)
-    return
-  }
+  const isTime = nanos >= 0n && nanos <= 999_999_999n
   for (const one of step.chain) {
     const total = floorBig(seconds * 1_000_000_000n + nanos, BigInt(one.params.ms as number) * 1_000_000n)
     seconds = floorBig(total, 1_000_000_000n) / 1_000_000_000n
     nanos = total - seconds * 1_000_000_000n
   }
+  if (!isTime || BigInt.asIntN(64, seconds) !== seconds) {
+    state.cx.failures++
+    state.dropped.add(step.path)
+    return
+  }
   const result = emptyTree(from.shape)
   if (seconds !== 0n) result.slots.set(1, seconds)
   if (nanos !== 0n) result.slots.set(2, Number(nanos))
-  set(into, step, result, state)
+  if (result.slots.size > 0) set(into, step, result, state)
 }
 
 /** Key-value lists: an element leaves only when its key is listed, and then only its listed members. */

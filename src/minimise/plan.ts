@@ -130,7 +130,7 @@ function addRule(root: NodeDraft, points: PlanPoint[], rule: FieldRule, message:
   const path = rule.target.fields
   if (path.some((field) => isBarred(field, variant)) || (neverOnly && classificationOf(path[path.length - 1] as FieldShape).personal !== 'never')) return
   if (branch.kind === 'keyed') {
-    root.keyed(path, branch.keyed, variant)
+    root.keyed(path, branch.keyed, variant, neverOnly)
     return
   }
   if (isDrop(branch.chain)) return
@@ -177,11 +177,11 @@ class NodeDraft {
     }
   }
 
-  keyed(path: readonly FieldShape[], keyed: Keyed, variant: Variant, prefix = ''): void {
+  keyed(path: readonly FieldShape[], keyed: Keyed, variant: Variant, neverOnly: boolean, prefix = ''): void {
     const field = path[0] as FieldShape
     const name = prefix + field.name
     if (path.length > 1) {
-      this.descend(field, name).keyed(path.slice(1), keyed, variant, `${name}.`)
+      this.descend(field, name).keyed(path.slice(1), keyed, variant, neverOnly, `${name}.`)
       return
     }
     const shape = field.message as MessageShape
@@ -190,7 +190,8 @@ class NodeDraft {
       const draft = new NodeDraft(shape)
       for (const [member, chain] of new Map([...keyed.with, ...own])) {
         const target = shape.byName.get(member) as FieldShape
-        if (!isDrop(chain) && !isBarred(target, variant)) draft.add([target], withoutKeep(chain), variant, false, `${name}.`)
+        if (isDrop(chain) || isBarred(target, variant) || (neverOnly && classificationOf(target).personal !== 'never')) continue
+        draft.add([target], withoutKeep(chain), variant, neverOnly, `${name}.`)
       }
       nodes.set(key, draft.node())
     }

@@ -44,12 +44,14 @@ function readSfixed64(s: Uint8Array, p: number): number {
 
 function writeFloat(t: Uint8Array, o: number, value: number): number {
   numbers.setFloat32(0, value, true)
+  if (Number.isNaN(value)) numbers.setUint32(0, 0x7fc0_0000, true)
   for (let at = 0; at < 4; at++) t[o + at] = numbers.getUint8(at)
   return o + 4
 }
 
 function writeDouble(t: Uint8Array, o: number, value: number): number {
   numbers.setFloat64(0, value, true)
+  if (Number.isNaN(value)) numbers.setBigUint64(0, 0x7ff8_0000_0000_0000n, true)
   for (let at = 0; at < 8; at++) t[o + at] = numbers.getUint8(at)
   return o + 8
 }

@@ -177,7 +177,7 @@ export class RawClient {
   }
 
   /** Takes the first packet of a kind out of what has come. */
-  async next(cmd: Packet['cmd'], timeoutMs = 5_000): Promise<Packet> {
+  async next(cmd: Packet['cmd'], timeoutMs = 20_000): Promise<Packet> {
     const until = Date.now() + timeoutMs
     for (;;) {
       const at = this.packets.findIndex((packet) => packet.cmd === cmd)
@@ -211,7 +211,7 @@ export function publishPacket(topic: string, payload: string | Buffer, qos: 0 | 
   return { cmd: 'publish', topic, payload, qos, dup: false, retain: false, ...(qos > 0 ? { messageId } : {}), ...more }
 }
 
-export async function until(condition: () => boolean, timeoutMs = 5_000): Promise<void> {
+export async function until(condition: () => boolean, timeoutMs = 20_000): Promise<void> {
   const end = Date.now() + timeoutMs
   while (!condition()) {
     if (Date.now() > end) throw new Error('it did not come to pass in time')

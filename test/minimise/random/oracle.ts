@@ -33,13 +33,14 @@ export interface Moment extends Surroundings {
 }
 
 export type Expected =
-  | { readonly kind: 'refused' }
+  /** `unsettled`: a tag or length of more than five bytes, which implementations of protobuf judge differently. */
+  | { readonly kind: 'refused'; readonly unsettled: boolean }
   /** Every reason that holds; which of them is reported is not the language's business. */
   | { readonly kind: 'withheld'; readonly reasons: readonly string[] }
   | { readonly kind: 'sent'; readonly bytes: Uint8Array; readonly topic: string; readonly failures: number }
 
 export interface Oracle {
-  decode(bytes: Uint8Array): OMessage | undefined
+  decode(bytes: Uint8Array): OMessage | Error
   expect(output: OutputModel, bytes: Uint8Array, moment: Moment): Expected
 }
 
@@ -47,12 +48,12 @@ export function createOracle(schema: SchemaModel): Oracle {
   const types = protobuf.parse(oracleText(schema), new protobuf.Root(), { keepCase: true }).root
   types.resolveAll()
   const typeOf = (model: MessageModel): protobuf.Type => types.lookupType(`oracle.${oracleName(model)}`)
-  const decode = (bytes: Uint8Array): OMessage | undefined => {
+  const decode = (bytes: Uint8Array): OMessage | Error => {
     let read: protobuf.Message
     try {
       read = typeOf(schema.root).decode(strictReader(bytes))
-    } catch {
-      return undefined
+    } catch (error) {
+      return error as Error
     }
     return fromLibrary(read as unknown as Loose, schema.root)
   }
@@ -60,7 +61,7 @@ export function createOracle(schema: SchemaModel): Oracle {
     decode,
     expect(output, bytes, moment) {
       const message = decode(bytes)
-      if (message === undefined) return { kind: 'refused' }
+      if (message instanceof Error) return { kind: 'refused', unsettled: /invalid (tag|length) encoding/.test(message.message) }
       const state: State = { moment, failures: 0, dropped: new Set(), content: 0, header: headerOf(output), name: schema.root.name }
       let rules = output.rules
       let require = output.require
@@ -73,7 +74,7 @@ export function createOracle(schema: SchemaModel): Oracle {
         require = []
         state.neverOnly = true
       }
-      const result = applyRules(schema.root, message, rules, state)
+      const result = applyRules(message, rules, state)
       const reasons: string[] = []
       if (require.some((path) => isMissing(path, output, result, state))) reasons.push('required_missing')
       if (state.content === 0) reasons.push('empty')
@@ -206,14 +207,14 @@ function isBarred(field: FieldModel, state: State): boolean {
   return !state.moment.operatorFields && (field.subject === 'operator' || field.subject === 'session')
 }
 
-function applyRules(root: MessageModel, message: OMessage, rules: readonly RuleModel[], state: State): OMessage {
+function applyRules(message: OMessage, rules: readonly RuleModel[], state: State): OMessage {
   const result: OMessage = new Map()
   for (const rule of rules) {
     if (rule.kind === 'point') continue
     if (rule.path.some((field) => isBarred(field, state))) continue
     const chain = rule.kind === 'keyed' ? undefined : state.moment.consent ? rule.yes : rule.no
     if (chain?.some((one) => one.name === 'drop') === true) continue
-    descend(root, rule.path, message, result, pathText(rule.path), state, (field, from, into, name) => {
+    descend(rule.path, message, result, pathText(rule.path), state, (field, from, into, name) => {
       if (rule.kind === 'keyed') applyKeyed(field, rule.keyed, from, into, name, state)
       else applyChainTo(field, chain as Chain, from, into, name, state)
     })
@@ -225,7 +226,7 @@ function applyRules(root: MessageModel, message: OMessage, rules: readonly RuleM
 type Leaf = (field: FieldModel, from: OMessage, into: OMessage, name: string) => void
 
 /** Goes down a path in step with the result; through every element of lists and every value of maps on the way. */
-function descend(model: MessageModel, path: readonly FieldModel[], from: OMessage, into: OMessage, name: string, state: State, leaf: Leaf): void {
+function descend(path: readonly FieldModel[], from: OMessage, into: OMessage, name: string, state: State, leaf: Leaf): void {
   const field = path[0] as FieldModel
   if (path.length === 1) {
     leaf(field, from, into, name)
@@ -233,11 +234,10 @@ function descend(model: MessageModel, path: readonly FieldModel[], from: OMessag
   }
   const value = from.get(field.number)
   if (value === undefined) return
-  const inner = field.message as MessageModel
   if (field.label === 'singular') {
     const known = into.get(field.number) as OMessage | undefined
     const child: OMessage = known ?? new Map()
-    descend(inner, path.slice(1), value as OMessage, child, name, state, leaf)
+    descend(path.slice(1), value as OMessage, child, name, state, leaf)
     if (child.size > 0) into.set(field.number, child)
     return
   }
@@ -250,7 +250,7 @@ function descend(model: MessageModel, path: readonly FieldModel[], from: OMessag
   for (const [at, one] of (value as readonly OMessage[] & readonly (readonly [OScalar, OMessage])[]).entries()) {
     const source = field.label === 'map' ? (one as unknown as readonly [OScalar, OMessage])[1] : one
     const child = field.label === 'map' ? (elements[at] as unknown as readonly [OScalar, OMessage])[1] : (elements[at] as OMessage)
-    descend(inner, path.slice(1), source as OMessage, child, name, state, leaf)
+    descend(path.slice(1), source as OMessage, child, name, state, leaf)
   }
 }
 
@@ -345,7 +345,7 @@ function roundTimes(field: FieldModel, steps: Chain, value: OValue, into: OMessa
     if (made === undefined) {
       state.failures++
       state.dropped.add(name)
-    } else {
+    } else if (made.size > 0) {
       into.set(field.number, made)
       count(name, state)
     }
@@ -371,7 +371,7 @@ function applyKeyed(field: FieldModel, keyed: KeyedModel, from: OMessage, into: 
     const result: OMessage = new Map()
     for (const [member, chain] of new Map([...keyed.with, ...found[1]])) {
       const inner = model.fields.find((one) => one.name === member) as FieldModel
-      if (isBarred(inner, state) || chain.some((one) => one.name === 'drop')) continue
+      if (isBarred(inner, state) || (state.neverOnly === true && inner.personal !== 'never') || chain.some((one) => one.name === 'drop')) continue
       applyChainTo(inner, chain, element, result, `${name}.${member}`, state)
     }
     list.push(result)

@@ -172,7 +172,7 @@ function position(dice: Dice, bits: number): bigint {
 }
 
 function text(dice: Dice): string {
-  return dice.pick(['', 'a', 'SN-1042', 'Müller', '😀b', 'P7', 'a/b', '#', 'x'.repeat(dice.below(160)), CANARY, '__proto__', '￿', '�', '﻿bom'])
+  return dice.pick(['', 'a', 'SN-1042', 'Müller', '😀b', 'P7', 'a/b', '#', 'x'.repeat(dice.below(160)), '__proto__', '￿', '�', '﻿bom'])
 }
 
 function isDefault(body: WireRecord['body']): boolean {
