@@ -136,6 +136,8 @@ class Running implements Gateway, Control {
   #activeSinceMs = 0
   #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
   #closing = false
+  /** Times at which a card changes hands, ascending: what was cached for one side does not serve the other. */
+  #borders: readonly number[] = []
   #stopWatching: () => void = () => {}
   #sweepTimer: NodeJS.Timeout | undefined
   #reloading: Promise<readonly Finding[]> = Promise.resolve([])
@@ -157,12 +159,15 @@ class Running implements Gateway, Control {
       tenant: config.tenant,
       rows: {
         // A card in a field stands for its person: the row is the person's, whoever is signed on.
-        row: (kind, value) => {
-          const subject = kind === 'operator' ? (books.identities.find(value, clock.now())?.operator ?? (books.identities.knows(value as OperatorId) ? value : undefined)) : value
+        row: (kind, value, _as, eventMs) => {
+          // A card may pass from one person to another: it stands for who had it at the time of the event.
+          const subject = kind === 'operator' ? (books.identities.find(value, eventMs > 0 ? eventMs : clock.now())?.operator ?? (books.identities.knows(value as OperatorId) ? value : undefined)) : value
           return subject === undefined ? undefined : books.keys.row(kind, subject, 'pseudonym')
         },
-        get generation() {
-          return books.keys.generation + registries.generation
+        generationAt: (eventMs) => {
+          let interval = 0
+          while (interval < this.#borders.length && (this.#borders[interval] as number) <= eventMs) interval++
+          return (books.keys.generation + registries.generation) * 4_096 + interval
         },
       },
     }
@@ -273,17 +278,24 @@ class Running implements Gateway, Control {
   #loadRegistries(): void {
     const { log, books } = this.#parts
     const loaded = this.#registries.load()
+    // [P7] first of all, whatever else goes wrong: switched off or unknown, no session is kept, and what waits about an operator there goes.
+    for (const machine of loaded.collectionOff) {
+      books.sessions.forget(machine)
+      this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0)
+      this.#outbox.purge({ machine }, 'device_setting')
+    }
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
-    if (loaded.operators !== undefined) books.identities.load(loaded.operators)
+    if (loaded.operators !== undefined) {
+      try {
+        books.identities.load(loaded.operators)
+        this.#borders = bordersOf(loaded.operators)
+      } catch (error) {
+        log.error('the operators file was refused and the old entries stay', { file: this.#config.operators, error })
+      }
+    }
     // Without a row there is no pseudonym; erased people get none back.
     books.keys.ensureMany('operator', (loaded.operators ?? []).map(({ id }) => id).filter((id) => books.identities.knows(id)), ['pseudonym'])
     books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
-    // [P7] switched off or unknown: no session is kept, and what waits about an operator there goes.
-    for (const machine of loaded.collectionOff) {
-      books.sessions.forget(machine)
-      this.#outbox.purge({ machine }, 'device_setting')
-      this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0)
-    }
   }
 
   /** Builds everything beside the old, swaps once; a refused file leaves the old set active. */
@@ -349,20 +361,22 @@ class Running implements Gateway, Control {
 
   /** [G4] asked again at the moment of the write: what consent no longer covers does not leave. */
   #mayLeave(record: OutboxRecord): boolean {
-    if (record.payloadIfWithdrawn === undefined) return true
-    const output = this.#pipeline.active?.policy.outputs.find((one) => one.id === record.output)
-    const operator = record.subjects[0]
-    if (output === undefined || operator === undefined) return false
-    clear(this.#person)
-    if (!this.#parts.books.ledger.healthy || !this.#parts.books.states.fill(operator, this.#parts.clock.now(), this.#person)) return false
-    this.#person.known = true
-    // The operator's country counted when the record was made, and still does.
+    // Rules that no longer have the output, or close its purpose there, close what waits as well.
     const entry = this.#outputEntry(record)
     const here = entry?.basisFor(record.country, undefined)
-    const basis = stricter(here, here === undefined ? undefined : { ...here, basis: record.basis as Basis })
-    const state = gate(output, basis, this.#person)
+    if (entry === undefined || here === undefined || here.basis === 'forbidden') return false
+    if (record.payloadIfWithdrawn === undefined) return true
+    const operator = record.subjects[0]
+    if (operator === undefined) return false
+    clear(this.#person)
+    // [rules-language 3.3] the same grant from acquisition to egress: a later yes does not cover what was acquired before it.
+    if (!this.#parts.books.ledger.healthy || !this.#parts.books.states.fill(operator, record.acquiredAtMs, this.#parts.clock.now(), this.#person)) return false
+    this.#person.known = true
+    // The operator's country counted when the record was made, and still does.
+    const basis = stricter(here, { ...here, basis: record.basis as Basis })
+    const state = gate(entry.output, basis, this.#person)
     // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
-    const isFine = (entry?.planIds.indexOf(record.plan) ?? -1) >= variantIndex(true, false)
+    const isFine = entry.planIds.indexOf(record.plan) >= variantIndex(true, false)
     return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' && !isFine ? state !== Gate.closed : state === Gate.yes
   }
 
@@ -529,6 +543,12 @@ class Running implements Gateway, Control {
 
 function endpoint({ host, port, tls }: ListenConfig): { host: string; port: number; tls?: TlsMaterial } {
   return tls === undefined ? { host, port } : { host, port, tls }
+}
+
+/** Ends of validity that lie between two owners of a card; at most 4,095, beyond which each reload clears caches anyway. */
+function bordersOf(operators: readonly { readonly validFromMs: number | undefined; readonly validToMs: number | undefined }[]): number[] {
+  const times = operators.flatMap(({ validFromMs, validToMs }) => [validFromMs, validToMs]).filter((time): time is number => time !== undefined)
+  return [...new Set(times)].sort((a, b) => a - b).slice(-4_095)
 }
 
 /** Whether a purge concerns a record; the outbox has its own copy of this question beside its index. */

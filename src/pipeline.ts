@@ -5,7 +5,8 @@
  * Two properties are held here and tested: all outputs or none for a malformed message, and no byte of the scratch buffer
  * outside an output's own range ever leaves (the outbox copies exactly that range before it returns).
  */
-import { Gate, gate, operatorFieldsAllowed } from './domain/basis.ts'
+import { Gate, gate, operatorFieldsAllowed, stricter } from './domain/basis.ts'
+import type { BasisEntry } from './domain/policy.ts'
 import { clear, nobody, type Decision } from './domain/consent.ts'
 import { GatewayError } from './domain/errors.ts'
 import { LIMITS } from './domain/limits.ts'
@@ -131,7 +132,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
         withhold(publish, entry, output, Verdict.output_stopped.code)
         continue
       }
-      const basis = output.basisFor(machine.country, decision.known ? decision.country : undefined)
+      // The countries of whoever may be concerned count, also of people whose yes does not: the strictest of all (rules-language 3.1).
+      const basis = stricterOf(output, machine.country)
       const state = gate(output.output, basis, decision)
       if (state === Gate.closed || basis === undefined) {
         withhold(publish, entry, output, basis === undefined || basis.basis === 'forbidden' ? Verdict.forbidden.code : Verdict.closed.code)
@@ -188,6 +190,11 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     return count
   }
 
+  function stricterOf(output: OutputEntry, country: string | undefined): BasisEntry | undefined {
+    const basis = output.basisFor(country, decision.country)
+    return decision.otherCountry === undefined ? basis : stricter(basis, output.basisFor(country, decision.otherCountry))
+  }
+
   function decide(now: Snapshot, entry: StreamEntry, machine: Machine, eventMs: number, receivedAtMs: number): void {
     clear(decision)
     decision.collection = machine.operatorCollection === 'on'
@@ -197,7 +204,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (entry.stream.operatorField === undefined || facts.operator === '' || !decision.collection) return
       const identity = parts.identities.find(facts.operator, eventMs)
       if (identity === undefined || identity.kind !== 'personal') return
-      if (!consent.fill(identity.operator, receivedAtMs, decision)) return
+      if (!consent.fill(identity.operator, eventMs, receivedAtMs, decision)) return
       decision.known = true
       decision.operator = identity.operator
       decision.country = identity.country

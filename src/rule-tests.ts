@@ -389,8 +389,8 @@ class Cast implements People {
     change: (change) => this.#of(change.operator).change(change),
     giveNotice: (operator, policy, language, by) => this.#of(operator).giveNotice(operator, policy, language, by),
     show: (operator) => this.#of(operator).show(operator),
-    fill: (operator, nowMs, into) => {
-      const known = this.#of(operator).fill(operator, nowMs, into)
+    fill: (operator, eventMs, nowMs, into) => {
+      const known = this.#of(operator).fill(operator, eventMs, nowMs, into)
       if (!this.notice) into.notice = 0
       return known
     },
@@ -402,7 +402,7 @@ class Cast implements People {
     signOff: (machine, identity, eventMs, receivedMs) => this.#tracks?.signOff(machine, identity, eventMs, receivedMs),
     decide: (machine, eventMs, nowMs, into) => {
       if (this.override === undefined) this.#tracks?.decide(machine, eventMs, nowMs, into)
-      else this.#decideAsTold(machine, nowMs, into)
+      else this.#decideAsTold(machine, eventMs, nowMs, into)
       if (!this.notice) into.notice = 0
     },
     current: (machine) => this.#tracks?.current(machine),
@@ -411,11 +411,11 @@ class Cast implements People {
     size: 0,
   }
 
-  #decideAsTold(machine: Machine, nowMs: number, into: Decision): void {
+  #decideAsTold(machine: Machine, eventMs: number, nowMs: number, into: Decision): void {
     clear(into)
     const operator = this.override?.operator
     into.collection = machine.operatorCollection === 'on'
-    if (operator === undefined || !into.collection || !this.#of(operator).fill(operator, nowMs, into)) return
+    if (operator === undefined || !into.collection || !this.#of(operator).fill(operator, eventMs, nowMs, into)) return
     into.known = true
     into.operator = operator
     into.country = this.operatorCountry

@@ -11,9 +11,9 @@ import { evaluate } from './minimise/condition.ts'
 import { compilePlan, type CompileOptions } from './minimise/compile.ts'
 import type { Run } from './minimise/interpret.ts'
 import { VARIANTS, planFor, type Plan, type PlanNode } from './minimise/plan.ts'
-import { createProbe, type Probe } from './minimise/probe.ts'
+import { createProbe, nameOf, type Probe } from './minimise/probe.ts'
 import { decodeTree, pathOf, slotAt } from './minimise/tree.ts'
-import { textOf, type Value } from './minimise/value.ts'
+import type { Value } from './minimise/value.ts'
 import { Malformed } from './minimise/wire.ts'
 import type { Counter, Metrics, OutputCounters } from './metrics.ts'
 
@@ -155,7 +155,7 @@ const BASES_MAX = 4_096
 function categoriesOf(plan: Plan): number {
   let bits = 0
   const add = (field: FieldShape | undefined): void => {
-    if (field !== undefined) bits |= 1 << categoryBit(classificationOf(field).category)
+    if (field !== undefined) bits |= categoryBit(classificationOf(field).category)
   }
   const visit = (node: PlanNode): void => {
     for (const step of node.steps) {
@@ -177,7 +177,7 @@ function sessionReader(policy: Policy, stream: Stream, sink: SessionSink): Strea
       const tree = decodeTree(stream.message, source, 0, length)
       const scope: Scope = { labels: machine.labels, fleet: machine.fleet, model: machine.model, country: machine.country ?? '' }
       const slot = slotAt(tree, path) as Value | undefined
-      const card = slot === undefined ? '' : slot instanceof Uint8Array ? Buffer.from(slot).toString('hex') : (textOf(slot) ?? '')
+      const card = slot === undefined ? '' : nameOf(slot)
       if (evaluate(rule.signOn, tree, scope) === true) sink.signOn(machine, card, eventMs, receivedMs)
       else if (rule.signOff !== undefined && evaluate(rule.signOff, tree, scope) === true) sink.signOff(machine, card, eventMs, receivedMs)
       return 0

@@ -38,7 +38,7 @@ describe('acceptRules', () => {
   })
 
   test('the keys of a gateway do not change what the tests give', async () => {
-    const keys: PseudonymKeys = { root: Buffer.alloc(32, 0x5a), tenant: 'acme', rows: { generation: 0, row: () => undefined } }
+    const keys: PseudonymKeys = { root: Buffer.alloc(32, 0x5a), tenant: 'acme', rows: { generationAt: () => 0, row: () => undefined } }
     expect((await acceptRules('awp.yaml', { schemas, text, keys })).policy).toBeDefined()
   })
 

@@ -44,7 +44,8 @@ describe('generated minimisers', () => {
   })
 
   test('there is no golden file that nothing is compared with', () => {
-    expect(readdirSync(folder).sort()).toEqual(PLANS.map(([output, stream, yes]) => `${output}.${stream}.${yes ? 'yes' : 'no'}.js`).sort())
+    // Those for hostile names have a test of their own.
+    expect(readdirSync(folder).filter((name) => !name.startsWith('hostile-')).sort()).toEqual(PLANS.map(([output, stream, yes]) => `${output}.${stream}.${yes ? 'yes' : 'no'}.js`).sort())
   })
 
   test('nothing of a schema or a rules file is pasted into the text', () => {

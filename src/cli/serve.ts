@@ -45,7 +45,9 @@ export const command: Command = {
     }
     process.once('SIGTERM', stop)
     process.once('SIGINT', stop)
-    process.on('SIGHUP', () => void gateway.reload())
+    process.on('SIGHUP', () => {
+      gateway.reload().catch((error: unknown) => log.error('the files could not be read again: what was in force stays', { error }))
+    })
     return stopped.promise
   },
 }
@@ -77,7 +79,7 @@ function banner(gateway: Started, name: string, machines: string, token: string,
     'Try next, in a second terminal:',
     ...columns([
       ['a shift of simulated machines', `npm run parapet -- simulate --url mqtt://${at(terminals)}`],
-      ['what a recipient gets', `npx mqtt sub -h ${recipients.host} -p ${recipients.port} -u rental-company -i rental-company -t 'out/#' -q 1`],
+      ['what a recipient gets', `npx mqtt sub -h ${recipients.host} -p ${recipients.port} -u rental-company -i rental-company -t 'out/billing/+' -q 1`],
       ['what happens and what is withheld', 'npm run parapet -- status'],
       ['admit a real terminal', `npm run parapet -- machines add SN-2001 --fleet ${known.fleet} --country FR`],
       ['the same side by side, in a minute', 'npm run demo'],

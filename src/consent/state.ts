@@ -166,10 +166,10 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     }
   }
 
-  fill(operator: OperatorId, nowMs: number, into: Decision): boolean {
+  fill(operator: OperatorId, eventMs: number, nowMs: number, into: Decision): boolean {
     if (!this.#ledger.healthy) return false
     const row = this.#rows.get(operator)
-    if (row !== undefined) return this.fillRow(row, nowMs, nowMs, into)
+    if (row !== undefined) return this.fillRow(row, eventMs, nowMs, into)
     // Registered but nothing said yet: not_set.
     into.yes = into.siteYes = into.no = into.notice = into.seq = 0
     return this.#options.knows(operator)
@@ -183,7 +183,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   }
 
   /**
-   * Hot path: as `fill`, for a row, and for data acquired at `eventMs`: a yes given later does not cover it.
+   * Hot path: as `fill`, for a row.
    * Allocates nothing unless the data is older than the person's newest yes or a yes has just expired.
    */
   fillRow(row: number, eventMs: number, nowMs: number, into: Decision): boolean {

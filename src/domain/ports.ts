@@ -184,8 +184,11 @@ export interface ConsentStates {
   /** Records that the person was shown the notice of a policy. */
   giveNotice(operator: OperatorId, policyId: string, language: string | undefined, by: string | undefined): number
   show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: { readonly policy: string; readonly atMs: number } | undefined; readonly history: readonly StoredEvent[] }
-  /** Hot path: fills yes, siteYes, no, notice, seq for one operator at a time. False when the operator is unknown. */
-  fill(operator: OperatorId, nowMs: number, into: Decision): boolean
+  /**
+   * Hot path: fills yes, siteYes, no, notice, seq for one operator and data acquired at `eventMs`, which a yes given later does
+   * not cover; expiry and every no count as of `nowMs`. False when the operator is unknown.
+   */
+  fill(operator: OperatorId, eventMs: number, nowMs: number, into: Decision): boolean
   readonly operators: number
 }
 

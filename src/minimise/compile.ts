@@ -62,10 +62,11 @@ export function servicesFor(output: string, keys: PseudonymKeys): Services {
   let secrets: Secrets | undefined
   const derived: Secrets = (...question) => (secrets ??= sharedSecrets(keys))(...question)
   return {
-    secret: (machine, use) => derived('machine', machine, 'machine', `parapet/v1|${use}|${output}`, 32),
-    seal(params, text, bytes) {
+    output,
+    secret: (machine, use) => derived('machine', machine, 'machine', `parapet/v1|${use}|${output}`, 32, 0),
+    seal(params, text, bytes, eventMs) {
       // [RFC 5297] AES-SIV with two 256-bit halves.
-      const key = derived(params.subject as RowKind, text, params.as as string, `parapet/v1|sealed|${output}`, 64)
+      const key = derived(params.subject as RowKind, text, params.as as string, `parapet/v1|sealed|${output}`, 64, eventMs)
       return key === undefined ? undefined : aessiv(key).encrypt(bytes)
     },
     pseudonym: (params) => sharedPseudonymiser(keys, { as: params.as as string, output, rotate: params.rotate as Rotate, subject: params.subject as SubjectKind }),
@@ -73,7 +74,7 @@ export function servicesFor(output: string, keys: PseudonymKeys): Services {
 }
 
 type RowKind = 'machine' | 'operator' | 'customer'
-type Secrets = (kind: RowKind, value: string, as: string, info: string, length: number) => Uint8Array | undefined
+type Secrets = (kind: RowKind, value: string, as: string, info: string, length: number, eventMs: number) => Uint8Array | undefined
 
 const allSecrets = new WeakMap<PseudonymKeys, Secrets>()
 
@@ -83,16 +84,11 @@ function sharedSecrets(keys: PseudonymKeys): Secrets {
   if (known !== undefined) return known
   const { rows } = keys
   const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
-  let generation = rows.generation
-  const secrets: Secrets = (kind, value, as, info, length) => {
-    if (generation !== rows.generation) {
-      ready.clear()
-      generation = rows.generation
-    }
-    const name = `${kind}|${info}|${value}`
+  const secrets: Secrets = (kind, value, as, info, length, eventMs) => {
+    const name = `${rows.generationAt(eventMs)}|${kind}|${info}|${value}`
     let key = ready.get(name)
     if (key === undefined) {
-      const row = value === '' ? undefined : rows.row(kind, value, as)
+      const row = value === '' ? undefined : rows.row(kind, value, as, eventMs)
       if (row === undefined) return undefined
       key = new Uint8Array(hkdfSync('sha256', row, NO_SALT, Buffer.from(info, 'utf8'), length))
       ready.set(name, key)
@@ -182,7 +178,8 @@ function fieldWriter(field: FieldShape): (value: Value | undefined, t: Uint8Arra
     if (value === undefined) return -1
     if (!field.presence && isZero(value)) return o
     const bytes = encodeTree({ shape, slots: new Map([[field.number, value]]) }).finish()
-    if (o + bytes.length > t.length) return -1
+    // Past the end on purpose: the caller sees that it did not fit.
+    if (o + bytes.length > t.length) return t.length + 1
     t.set(bytes, o)
     return o + bytes.length
   }
@@ -267,8 +264,9 @@ function pseudonymOfString(field: FieldShape, maker: Pseudonymiser): ChainOfText
     if (isShort) {
       for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + s[i]!) | 0
       const slot = (hash ^ (hash >>> 15)) & (SLOTS - 1)
+      const generation = maker.generationAt(cx.eventMs)
       const epoch = maker.period === Number.POSITIVE_INFINITY ? 0 : Math.floor(cx.eventMs / maker.period)
-      if (epochs[slot] === epoch && lengths[slot] === length && generations[slot] === maker.generation()) {
+      if (epochs[slot] === epoch && lengths[slot] === length && generations[slot] === generation) {
         let i = from
         for (let k = slot * KEY_BYTES; i < to && keys[k] === s[i]; k++) i++
         if (i === to) {
@@ -287,7 +285,7 @@ function pseudonymOfString(field: FieldShape, maker: Pseudonymiser): ChainOfText
       if (made === undefined) return -1
       epochs[slot] = epoch
       lengths[slot] = length
-      generations[slot] = maker.generation()
+      generations[slot] = generation
       for (let i = 0; i < length; i++) keys[slot * KEY_BYTES + i] = s[from + i]!
       for (let i = 0, text = Buffer.from(made).toString('base64url'); i < 22; i++) t[at++] = values[slot * 24 + i] = text.charCodeAt(i)
       return at

@@ -457,6 +457,7 @@ class Emitter {
       if (!points.some((one) => one.name === path) && !this.plan.root.steps.some((step) => step.path === path)) this.line(`return ${Verdict.required_missing.code}`)
     }
     this.line(`if (c === 0) return ${Verdict.empty.code}`)
+    this.line(`if (o > t.length) return ${Verdict.too_big.code}`)
     this.writeTopic()
     this.line('return o')
   }
@@ -513,8 +514,10 @@ class Emitter {
     } else {
       this.line(`n = ${expression}`)
     }
-    const min = wide ? (low < 0n ? -Number.MAX_SAFE_INTEGER : 0) : Number(low)
-    const max = wide ? Number.MAX_SAFE_INTEGER : Number(high)
+    // Zigzag doubles the number, so a sint64 beyond 2^52 is for the interpreter.
+    const exact = field.type === 'sint64' ? 2 ** 52 : Number.MAX_SAFE_INTEGER
+    const min = wide ? (low < 0n ? -exact : 0) : Number(low)
+    const max = wide ? exact : Number(high)
     const out = wide ? 'return -1' : `{ cx.failures++${required ? `; return ${Verdict.required_missing.code}` : ''} }`
     this.line(`if (n > ${max} || n < ${min}) ${out}`)
     this.block(field.presence ? 'else {' : 'else if (n !== 0) {', () => {

@@ -3,9 +3,9 @@
  * member it carries. One walk over the top level; last one wins, as everywhere. Paths that lead into messages take the tree.
  */
 import type { Stream, TimeRef } from '../domain/policy.ts'
-import type { FieldShape } from '../domain/schema.ts'
+import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import { Verdict } from '../domain/verdict.ts'
-import { decodeScalar, decodeTree, isTree, pathOf, slotAt, type Tree } from './tree.ts'
+import { decodeScalar, decodeTree, isTree, pathOf, slotAt, wireTypeOf, type Tree } from './tree.ts'
 import { textOf, type Value } from './value.ts'
 import { Cursor, Malformed, Wire } from './wire.ts'
 
@@ -29,15 +29,27 @@ export type Probe = (source: Uint8Array, start: number, end: number, into: Facts
 
 export function createProbe(stream: Stream): Probe {
   const wanted = [stream.machineField, stream.operatorField, stream.time?.field, stream.case]
-  if (wanted.every((path) => path === undefined)) {
-    return (_source, _start, _end, into) => {
-      reset(into)
-      return 0
-    }
-  }
   const paths = wanted.map((path) => (path === undefined ? undefined : pathOf(stream.message, path)))
+  const types = wireTypesOf(stream.message)
   const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp'
-  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0])) : treeProbe(stream, paths)
+  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0]), types) : treeProbe(stream, paths, types)
+}
+
+/** Field number -> bits of the wire types it may have. A message of another type than its stream nearly always breaks this table. */
+type WireTypes = (number: number) => number
+
+const ANY = 0xff
+
+function wireTypesOf(message: MessageShape): WireTypes {
+  const low = new Uint8Array(256).fill(ANY)
+  const high = new Map<number, number>()
+  for (const field of message.fields) {
+    const isPackable = field.repeated && field.message === undefined && field.type !== 'string' && field.type !== 'bytes'
+    const bits = (1 << wireTypeOf(field)) | (isPackable ? 1 << Wire.bytes : 0)
+    if (field.number < low.length) low[field.number] = bits
+    else high.set(field.number, bits)
+  }
+  return (number) => (number < 256 ? low[number]! : (high.get(number) ?? ANY))
 }
 
 /** Event time of a wire value in milliseconds; NaN when it is no time after the epoch. */
@@ -54,11 +66,13 @@ function reset(into: Facts): void {
   into.caseHolds = true
 }
 
-function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldShape | undefined)[]): Probe {
+function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldShape | undefined)[], types: WireTypes): Probe {
   const unit = stream.time?.unit ?? 'ms'
   const machineNumber = machine?.number ?? 0
   const operatorNumber = operator?.number ?? 0
   const timeNumber = time?.number ?? 0
+  const machineIsText = machine?.type === 'string'
+  const operatorIsText = operator?.type === 'string'
   const timeIsVarint = time !== undefined && (time.type === 'uint64' || time.type === 'int64' || time.type === 'uint32')
   return (source, start, end, into) => {
     reset(into)
@@ -74,6 +88,7 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
         body++
       }
       const number = tag >>> 3
+      if (((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
       const isWanted = number !== 0 && (number === machineNumber || number === operatorNumber || number === timeNumber)
       if (isWanted && number === timeNumber && timeIsVarint && (tag & 7) === Wire.varint) {
         let value = 0
@@ -90,7 +105,7 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
         at = body
         continue
       }
-      if (isWanted && (tag & 7) === Wire.bytes && number !== timeNumber && source[body]! < 128) {
+      if (isWanted && (tag & 7) === Wire.bytes && number !== timeNumber && source[body]! < 128 && (number === machineNumber ? machineIsText : operatorIsText)) {
         const to = body + 1 + source[body]!
         if (to > end) return Verdict.truncated.code
         const text = asText(source, body + 1, to)
@@ -113,12 +128,13 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
       while (cursor.at < end) {
         const tag = cursor.tag()
         const number = tag >>> 3
+        if (((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
         const field = number === machineNumber ? machine : number === operatorNumber ? operator : number === timeNumber ? time : undefined
         const value = field === undefined ? undefined : scalarOf(field, tag & 7, cursor)
         if (value === undefined) cursor.skip(tag, 0)
         else if (field === time) into.eventMs = toMs(value as bigint, unit)
-        else if (field === machine) into.machine = textOf(value) ?? ''
-        else into.operator = textOf(value) ?? ''
+        else if (field === machine) into.machine = nameOf(value)
+        else into.operator = nameOf(value)
       }
       return 0
     } catch (error) {
@@ -135,11 +151,17 @@ function scalarOf(field: FieldShape, wire: number, cursor: Cursor): Value | unde
   return (SCALAR_WIRE[field.type] ?? Wire.varint) === wire && field.message === undefined ? decodeScalar(field, cursor) : undefined
 }
 
-function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[]): Probe {
+function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[], types: WireTypes): Probe {
   return (source, start, end, into) => {
     reset(into)
     let tree: Tree
     try {
+      const cursor = new Cursor(source, start, end)
+      while (cursor.at < end) {
+        const tag = cursor.tag()
+        if (((types(tag >>> 3) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
+        cursor.skip(tag, 0)
+      }
       tree = decodeTree(stream.message, source, start, end)
     } catch (error) {
       if (error instanceof Malformed) return error.code
@@ -157,7 +179,12 @@ function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (
 
 function textAt(tree: Tree, path: readonly FieldShape[] | undefined): string {
   const slot = path === undefined ? undefined : slotAt(tree, path)
-  return slot === undefined || isTree(slot) || Array.isArray(slot) ? '' : (textOf(slot) ?? '')
+  return slot === undefined || isTree(slot) || Array.isArray(slot) ? '' : nameOf(slot)
+}
+
+/** What a machine or operator field says: its text, digits, or the hex of its bytes, as in the identity register. */
+export function nameOf(value: Value): string {
+  return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : (textOf(value) ?? '')
 }
 
 /** Short ASCII texts without the cost of a decoder. */

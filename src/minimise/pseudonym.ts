@@ -13,9 +13,9 @@ import { LIMITS } from '../domain/limits.ts'
 /** Where rows come from: the gateway's key file, a `--rows` file, or derived ones for `filter` and tests. */
 export interface Rows {
   /** 32 bytes, or undefined: then the field is dropped. */
-  row(kind: 'machine' | 'operator' | 'customer', value: string, as: string): Uint8Array | undefined
-  /** Changes whenever a row was destroyed or made. */
-  readonly generation: number
+  row(kind: 'machine' | 'operator' | 'customer', value: string, as: string, eventMs: number): Uint8Array | undefined
+  /** Names the rows that serve an event time: differs whenever a row was destroyed or made, or a value stands for another subject. */
+  generationAt(eventMs: number): number
 }
 
 export interface PseudonymKeys {
@@ -39,8 +39,8 @@ export interface PseudonymDomain {
 export interface Pseudonymiser {
   /** Length of an epoch in ms, Infinity for never, 0 where the session decides; for caches of ready results. */
   readonly period: number
-  /** Changes when results made under rows are no longer valid. */
-  generation(): number
+  /** See Rows.generationAt. */
+  generationAt(eventMs: number): number
   /**
    * First 16 bytes of the HMAC, or undefined when there is no epoch or no row: then the field is dropped.
    * @param value    canonical text: UTF-8 text, latin1 image of raw bytes with `raw`, or decimal digits
@@ -53,7 +53,6 @@ export interface Pseudonymiser {
 export function createPseudonymiser(keys: PseudonymKeys, domain: PseudonymDomain): Pseudonymiser {
   const epochs = new LRUCache<string, KeyObject>({ max: 64 })
   const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
-  let generation = keys.rows.generation
 
   function epochKey(epoch: string): KeyObject {
     let key = epochs.get(epoch)
@@ -66,20 +65,17 @@ export function createPseudonymiser(keys: PseudonymKeys, domain: PseudonymDomain
 
   return {
     period: domain.rotate === 'never' ? Number.POSITIVE_INFINITY : domain.rotate === 'session' ? 0 : domain.rotate,
-    generation: () => keys.rows.generation,
+    generationAt: (eventMs) => keys.rows.generationAt(eventMs),
     of(value, eventMs, session, raw) {
       // An empty value names nobody, so there is nobody whose row it could stand under.
       if (value === '') return undefined
       const epoch = epochOf(domain.rotate, eventMs, session)
       if (epoch === undefined) return undefined
-      if (generation !== keys.rows.generation) {
-        ready.clear()
-        generation = keys.rows.generation
-      }
-      const cached = `${epoch}\u0000${value}`
+      // Bytes and texts that look alike are different values.
+      const cached = `${keys.rows.generationAt(eventMs)}|${epoch}|${raw === undefined ? 't' : 'b'}|${value}`
       let made = ready.get(cached)
       if (made === undefined) {
-        const row = rowFor(keys.rows, domain, value)
+        const row = rowFor(keys.rows, domain, value, eventMs)
         if (row === undefined) return undefined
         const bytes = raw ?? Buffer.from(value, 'utf8')
         made = createHmac('sha256', epochKey(epoch)).update(lp(row)).update(lp(bytes)).digest().subarray(0, 16)
@@ -107,9 +103,9 @@ export function epochOf(rotate: Rotate, eventMs: number, session: string): strin
 const NO_ROW = new Uint8Array(0)
 
 /** Only a machine, operator or customer has a row; anything else is framed with an empty one (`lp` of nothing). */
-function rowFor(rows: Rows, domain: PseudonymDomain, value: string): Uint8Array | undefined {
+function rowFor(rows: Rows, domain: PseudonymDomain, value: string, eventMs: number): Uint8Array | undefined {
   const { subject } = domain
-  return subject === 'machine' || subject === 'operator' || subject === 'customer' ? rows.row(subject, value, domain.as) : NO_ROW
+  return subject === 'machine' || subject === 'operator' || subject === 'customer' ? rows.row(subject, value, domain.as, eventMs) : NO_ROW
 }
 
 /** 4-byte big-endian length, then the bytes: so that "ab"+"c" is not "a"+"bc". */
@@ -126,7 +122,7 @@ function lp(bytes: Uint8Array): Buffer {
  */
 export function derivedRows(root: Uint8Array, tenant: string, given?: ReadonlyMap<string, Uint8Array>): Rows {
   return {
-    generation: 0,
+    generationAt: () => 0,
     row(kind, value, as) {
       if (given !== undefined) return given.get(`${kind}:${value}`)
       const info = `parapet/v1|filter-row|${as}|${value}`

@@ -30,7 +30,18 @@ export function emptyTree(shape: MessageShape): Tree {
 export function decodeTree(shape: MessageShape, bytes: Uint8Array, start = 0, end = bytes.length): Tree {
   const tree = emptyTree(shape)
   decodeInto(tree, new Cursor(bytes, start, end), 0, 0)
+  closeMaps(tree)
   return tree
+}
+
+/** Takes out what later entries of the same key overtook. */
+function closeMaps(tree: Tree): void {
+  for (const field of tree.shape.fields) {
+    if (field.message === undefined) continue
+    const slot = tree.slots.get(field.number)
+    if (field.map && Array.isArray(slot)) tree.slots.set(field.number, slot.filter(() => true))
+    for (const one of Array.isArray(slot) ? slot : [slot]) if (isTree(one)) closeMaps(one)
+  }
 }
 
 /** The wire type a scalar has outside packed form. */
@@ -116,12 +127,15 @@ function putEntry(tree: Tree, field: FieldShape, entry: Tree): void {
   for (const part of entry.shape.fields) {
     if (!entry.slots.has(part.number)) entry.slots.set(part.number, part.message === undefined ? zeroOf(part) : emptyTree(part.message))
   }
-  const list = (tree.slots.get(field.number) as Tree[] | undefined) ?? []
+  let list = tree.slots.get(field.number) as (Tree[] & { places?: Map<string, number> }) | undefined
+  if (list === undefined) tree.slots.set(field.number, (list = []))
+  // Where each key stands, so that a message of many entries costs no more than its length; an overtaken entry leaves a hole until the end.
+  const places = (list.places ??= new Map())
   const key = keyText(entry)
-  const at = list.findIndex((one) => keyText(one) === key)
-  if (at >= 0) list.splice(at, 1)
+  const at = places.get(key)
+  if (at !== undefined) delete list[at]
+  places.set(key, list.length)
   list.push(entry)
-  tree.slots.set(field.number, list)
 }
 
 function keyText(entry: Tree): string {

@@ -67,7 +67,7 @@ describe('the data folder', () => {
     const restored = open(backup, clock)
     restored.usePolicy(policy())
     expect(restored.ledger.healthy).toBe(false)
-    expect(restored.states.fill(op('op-ada'), clock.ms, nobody())).toBe(false)
+    expect(restored.states.fill(op('op-ada'), clock.ms, clock.ms, nobody())).toBe(false)
   })
 })
 

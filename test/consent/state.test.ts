@@ -8,7 +8,7 @@ import { clockAt, DAY, folder, HOUR, MINUTE, op, open, policy, purpose, register
 /** What the table says for Ada about one purpose: yes, site (only on site), no, or nothing. */
 function answer(books: Books, clock: TestClock, about = 'improve.statistics', who = 'op-ada'): 'yes' | 'site' | 'no' | 'nothing' | 'unknown' {
   const into = nobody()
-  if (!books.states.fill(op(who), clock.ms, into)) return 'unknown'
+  if (!books.states.fill(op(who), clock.ms, clock.ms, into)) return 'unknown'
   return read(into, ['service.operate', 'improve.statistics', 'personalise'].indexOf(about))
 }
 
@@ -195,7 +195,7 @@ describe('notice', () => {
     const { books, clock, path } = started()
     const given = (at: Books): number => {
       const into = nobody()
-      at.states.fill(op('op-ada'), clock.ms, into)
+      at.states.fill(op('op-ada'), clock.ms, clock.ms, into)
       return into.notice
     }
     expect(given(books)).toBe(0)
@@ -223,7 +223,7 @@ describe('notice', () => {
     const into = nobody()
     for (const [id, notice] of [['p-39', 0b111], ['p-15', 0b111], ['p-0', 0]] as const) {
       books.usePolicy(policy({ id }))
-      books.states.fill(op('op-ada'), clock.ms, into)
+      books.states.fill(op('op-ada'), clock.ms, clock.ms, into)
       expect(into.notice, id).toBe(notice)
     }
   })
@@ -238,7 +238,7 @@ describe('a change of the rules', () => {
     const sets = (purposes: readonly string[], at = books): string[] => {
       at.usePolicy(policy({ purposes }))
       const into = nobody()
-      at.states.fill(op('op-ada'), clock.ms, into)
+      at.states.fill(op('op-ada'), clock.ms, clock.ms, into)
       return purposes.map((_, index) => read(into, index))
     }
     expect(sets(['personalise', 'service.operate', 'improve.statistics'])).toEqual(['site', 'yes', 'no'])
@@ -398,9 +398,9 @@ describe('against a model', () => {
       for (const action of steps) if (action.do === 'say') books.states.change(says(action.who, action.about, action.state))
       const before = nobody()
       const after = nobody()
-      books.states.fill(op('op-ada'), clock.ms, before)
+      books.states.fill(op('op-ada'), clock.ms, clock.ms, before)
       books.states.change(says('op-ada', 'personalise', word))
-      books.states.fill(op('op-ada'), clock.ms, after)
+      books.states.fill(op('op-ada'), clock.ms, clock.ms, after)
       expect(after.yes & ~before.yes).toBe(0)
       expect(after.siteYes & ~before.siteYes).toBe(0)
       expect(before.no & ~after.no).toBe(0)

@@ -317,6 +317,7 @@ return function minimise(s, w, start, end, t, at, cx) {
     while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n
   }
   if (c === 0) return -40
+  if (o > t.length) return -9
   if (!topicOf(t, at, o, cx)) return -8
   return o
 }

@@ -178,6 +178,7 @@ return function minimise(s, w, start, end, t, at, cx) {
     if (n > 24 && s === t) { t.copyWithin(o, r3, e3); o += n } else for (q = r3; q < e3;) t[o++] = s[q++]
   }
   if (c === 0) return -40
+  if (o > t.length) return -9
   if (!topicOf(t, at, o, cx)) return -8
   return o
 }

@@ -396,6 +396,7 @@ return function minimise(s, w, start, end, t, at, cx) {
     if (n > 24 && s === t) { t.copyWithin(o, r4, e4); o += n } else for (q = r4; q < e4;) t[o++] = s[q++]
   }
   if (c === 0) return -40
+  if (o > t.length) return -9
   if (!topicOf(t, at, o, cx)) return -8
   return o
 }

@@ -360,6 +360,7 @@ return function minimise(s, w, start, end, t, at, cx) {
     cx.failures++
   } else if (n > o) { o = n; c = 1 }
   if (c === 0) return -40
+  if (o > t.length) return -9
   if (!topicOf(t, at, o, cx)) return -8
   return o
 }

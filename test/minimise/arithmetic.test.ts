@@ -92,7 +92,7 @@ describe('pseudonym', () => {
   })
 
   test('no row, no epoch, no session, no value: dropped', () => {
-    const rows = { generation: 0, row: () => undefined }
+    const rows = { generationAt: () => 0, row: () => undefined }
     const of = (rotate: number | 'never' | 'session', value: string, event: number, given = derivedRows(root, 't')): unknown =>
       createPseudonymiser({ root, tenant: 't', rows: given }, { as: 'machine', output: 'o', rotate, subject: 'machine' }).of(value, event, '')
     expect(of('never', 'x', 1, rows)).toBeUndefined()
@@ -109,7 +109,7 @@ describe('pseudonym', () => {
 
 describe('masks and buckets as a well-known data loss prevention service documents them', () => {
   const field = { type: 'string', presence: false } as FieldShape
-  const apply = (transform: Transform, value: string): unknown => TRANSFORMS.get(transform.name)!.bind(transform.params, field, { pseudonym: () => ({ of: () => undefined, period: 0, generation: () => 0 }), seal: () => undefined, secret: () => undefined })(value, { eventMs: 0, session: '', machine: '', cells: undefined })
+  const apply = (transform: Transform, value: string): unknown => TRANSFORMS.get(transform.name)!.bind(transform.params, field, { pseudonym: () => ({ of: () => undefined, period: 0, generationAt: () => 0 }), output: 'o', seal: () => undefined, secret: () => undefined })(value, { eventMs: 0, session: '', machine: '', cells: undefined })
   test('keep the last four of a card', () => expect(apply({ name: 'mask', params: { first: 0, last: 4, with: '*' } }, '1234567890123456')).toBe('************3456'))
   test('reverse order of three', () => expect(apply({ name: 'mask', params: { first: 2, last: 0, with: '*' } }, '12345')).toBe('12***'))
   test('code points, not code units', () => expect(apply({ name: 'mask', params: { first: 1, last: 1, with: '*' } }, '😀ab😀')).toBe('😀**😀'))

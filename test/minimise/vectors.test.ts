@@ -96,7 +96,7 @@ describe('AES-SIV [RFC 5297]', () => {
     // Python: HKDF(row of SN-1042, no salt, "parapet/v1|sealed|planner", 64)
     const key = hex('d72042dce294e600014ea4f3a6c0b867efbef23470ceaf8c5f67555abf05998089a64639541a176ebd21dd711dd36b2e07879a83d644d03d925c17fb82f94658')
     const plain = Buffer.from('SN-1042')
-    const sealed = servicesFor('planner', keys).seal({ subject: 'machine', as: 'machine' }, 'SN-1042', plain)
+    const sealed = servicesFor('planner', keys).seal({ subject: 'machine', as: 'machine' }, 'SN-1042', plain, 0)
     expect(Buffer.from(sealed as Uint8Array).toString('hex')).toBe(siv(key, [], plain).toString('hex'))
   })
 })

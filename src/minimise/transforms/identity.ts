@@ -75,12 +75,12 @@ export const encrypt: TransformSpec = {
     return { params: { subject: kind, as: kind } }
   },
   text: (params) => `sealed under the ${String(params.subject)}'s own key`,
-  bind: (params, field, services) => (value) => {
+  bind: (params, field, services) => (value, { eventMs }) => {
     if (field.type === 'string') {
-      const sealed = value === '' ? undefined : services.seal(params, value as string, Buffer.from(value as string, 'utf8'))
+      const sealed = value === '' ? undefined : services.seal(params, value as string, Buffer.from(value as string, 'utf8'), eventMs)
       return sealed === undefined ? undefined : Buffer.from(sealed).toString('base64url')
     }
     const bytes = value as Uint8Array
-    return bytes.length === 0 ? undefined : services.seal(params, Buffer.from(bytes).toString('hex'), bytes)
+    return bytes.length === 0 ? undefined : services.seal(params, Buffer.from(bytes).toString('hex'), bytes, eventMs)
   },
 }

@@ -1,6 +1,6 @@
 /** Transforms of positions: grid, hide_in, thin. */
 import type { Zone } from '../../domain/policy.ts'
-import { M, isGridSize, snap } from '../grid.ts'
+import { M, isGridSize, snap, type Cell } from '../grid.ts'
 import { formatDuration, parseDuration, parseMetres } from '../quantity.ts'
 import { isMultiple, never, type TransformSpec } from './spec.ts'
 
@@ -28,12 +28,12 @@ export const grid: TransformSpec = {
   },
   text: (params) => `${(params.size as number) >= 1000 ? `${(params.size as number) / 1000} km` : `${String(params.size)} m`} grid`,
   bind: () => () => undefined,
-  move: (params, point) => {
+  move: (params, point, services) => {
     const size = params.size as number
     const isSticky = params.sticky === true
     return (cell, moment) => {
-      if (!(Math.abs(cell.latE7) <= 900_000_000) || !(Math.abs(cell.lonE7) <= 1_800_000_000)) return false
-      if (isSticky && moment.cells !== undefined) moment.cells.snap(`${moment.machine}\u0000${point}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
+      if (!isOnEarth(cell)) return false
+      if (isSticky && moment.cells !== undefined) moment.cells.snap(`${moment.machine}\u0000${services.output}\u0000${point}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
       else snap(cell.latE7, cell.lonE7, size, cell)
       return true
     }
@@ -62,16 +62,26 @@ export const hideIn: TransformSpec = {
   move: (params, _point, services) => {
     const names = params.names as readonly string[]
     const zones = params.zones as readonly Zone[]
-    return (cell, moment) => zones.every((zone, at) => {
+    return (cell, moment) => isOnEarth(cell) && zones.every((zone, at) => {
       if (zone.kind === 'polygon') return !isInPolygon(zone.corners, cell.latE7 / 1e7, cell.lonE7 / 1e7)
       const secret = services.secret(moment.machine, `zone|${names[at]}`)
       // Without a secret the circle would stand where it is written; twice the size hides at least as much.
       const shift = secret === undefined ? { north: 0, east: 0, radius: zone.radiusM * 2 } : shiftOf(secret, zone.radiusM)
       const north = (cell.latE7 / 1e7 - zone.lat) * M - shift.north
-      const east = (cell.lonE7 / 1e7 - zone.lon) * M * Math.cos((zone.lat * Math.PI) / 180) - shift.east
+      const east = wrapped(cell.lonE7 / 1e7 - zone.lon) * M * Math.cos((zone.lat * Math.PI) / 180) - shift.east
       return north * north + east * east > shift.radius * shift.radius
     })
   },
+}
+
+/** False for NaN too: what is no position is not hidden, it is dropped. */
+function isOnEarth({ latE7, lonE7 }: Cell): boolean {
+  return Math.abs(latE7) <= 900_000_000 && Math.abs(lonE7) <= 1_800_000_000
+}
+
+/** A difference of longitudes by the shorter way round. */
+function wrapped(degrees: number): number {
+  return degrees > 180 ? degrees - 360 : degrees < -180 ? degrees + 360 : degrees
 }
 
 /** A circle's offset for one machine: up to a third of the radius in a secret direction, widened by as much and up to a fifth more. */

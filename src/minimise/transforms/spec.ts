@@ -52,9 +52,11 @@ export type Move = (cell: Cell, moment: Moment) => boolean
 
 /** Services that a bound transform may keep: made once per output. */
 export interface Services {
+  /** Whose results these are: another output's memory must not shape them. */
+  readonly output: string
   pseudonym(params: Params, field: FieldShape): Pseudonymiser
   /** Seals bytes under the row of the subject that the value names; undefined without a row. */
-  seal(params: Params, text: string, bytes: Uint8Array): Uint8Array | undefined
+  seal(params: Params, text: string, bytes: Uint8Array, eventMs: number): Uint8Array | undefined
   /** 32 secret bytes of a machine for a use, from its row; undefined without a row. */
   secret(machine: string, use: string): Uint8Array | undefined
 }
