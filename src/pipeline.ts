@@ -111,10 +111,11 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     // Attribute and decide: whatever is in doubt stays "nobody known".
     const at = Number.isNaN(facts.eventMs) ? publish.receivedAtMs : facts.eventMs
     if (entry.session !== undefined) {
-      const fault = entry.session(scratch, length, machine, at, publish.receivedAtMs)
+      const fault = entry.session.before(scratch, length, machine, at, publish.receivedAtMs)
       if (fault < 0) return refuse(publish, entry, fault)
     }
     decide(now, entry, machine, at, publish.receivedAtMs)
+    if (entry.session?.after(machine, at, publish.receivedAtMs) === true) forgetPerson(decision)
     parts.onDecision?.(entry, decision)
 
     // Minimise for every output into the scratch buffer, one result behind the other.

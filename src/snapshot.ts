@@ -37,10 +37,18 @@ export interface Matched {
 export interface StreamEntry {
   readonly stream: Stream
   readonly probe: Probe
-  /** Applies sign-on and sign-off of a message of the session stream. Returns 0 or a refusal code. */
-  readonly session: ((source: Uint8Array, length: number, machine: Machine, eventMs: number, receivedMs: number) => number) | undefined
+  /** Reads sign-on and sign-off from a message of the session stream. */
+  readonly session: SessionReader | undefined
   readonly outputs: readonly OutputEntry[]
   readonly received: Counter
+}
+
+/** A sign-on counts for its own message. A sign-off ends the session for its own message too, but what that person refused still holds for it. */
+export interface SessionReader {
+  /** Applies a sign-on, notes a sign-off. Returns 0 or a refusal code. */
+  before(source: Uint8Array, length: number, machine: Machine, eventMs: number, receivedMs: number): number
+  /** Applies what `before` noted; true when somebody signed off. */
+  after(machine: Machine, eventMs: number, receivedMs: number): boolean
 }
 
 export interface OutputEntry {
@@ -169,21 +177,31 @@ function categoriesOf(plan: Plan): number {
   return bits
 }
 
-function sessionReader(policy: Policy, stream: Stream, sink: SessionSink): StreamEntry['session'] {
+function sessionReader(policy: Policy, stream: Stream, sink: SessionSink): SessionReader {
   const rule = policy.subject.sessions as NonNullable<Policy['subject']['sessions']>
   const path = pathOf(stream.message, rule.operatorField) as FieldShape[]
-  return (source, length, machine, eventMs, receivedMs) => {
-    try {
-      const tree = decodeTree(stream.message, source, 0, length)
-      const scope: Scope = { labels: machine.labels, fleet: machine.fleet, model: machine.model, country: machine.country ?? '' }
-      const slot = slotAt(tree, path) as Value | undefined
-      const card = slot === undefined ? '' : nameOf(slot)
-      if (evaluate(rule.signOn, tree, scope) === true) sink.signOn(machine, card, eventMs, receivedMs)
-      else if (rule.signOff !== undefined && evaluate(rule.signOff, tree, scope) === true) sink.signOff(machine, card, eventMs, receivedMs)
-      return 0
-    } catch (error) {
-      if (error instanceof Malformed) return error.code
-      throw error
-    }
+  let leaving: string | undefined
+  return {
+    before(source, length, machine, eventMs, receivedMs) {
+      leaving = undefined
+      try {
+        const tree = decodeTree(stream.message, source, 0, length)
+        const scope: Scope = { labels: machine.labels, fleet: machine.fleet, model: machine.model, country: machine.country ?? '' }
+        const slot = slotAt(tree, path) as Value | undefined
+        const card = slot === undefined ? '' : nameOf(slot)
+        if (evaluate(rule.signOn, tree, scope) === true) sink.signOn(machine, card, eventMs, receivedMs)
+        else if (rule.signOff !== undefined && evaluate(rule.signOff, tree, scope) === true) leaving = card
+        return 0
+      } catch (error) {
+        if (error instanceof Malformed) return error.code
+        throw error
+      }
+    },
+    after(machine, eventMs, receivedMs) {
+      if (leaving === undefined) return false
+      sink.signOff(machine, leaving, eventMs, receivedMs)
+      leaving = undefined
+      return true
+    },
   }
 }

@@ -29,8 +29,15 @@ export interface Decision {
   notice: number
   /** The operator, when `known`. */
   operator: OperatorId | undefined
-  /** Country of the operator, when the register has one: the stricter of it and the machine's counts (rules-language 3.1). */
+  /**
+   * Country of the operator, when the register has one: the stricter of it and the machine's counts (rules-language 3.1).
+   * Set in a quarantine too, with `known` false: whoever may have been there is protected by their own country's basis.
+   */
   country: string | undefined
+  /** Another country that counts in a quarantine; undefined when there is one operator, or both have the same. */
+  otherCountry: string | undefined
+  /** The rest, when a third or fourth person handed over within one quarantine. All of them count. */
+  furtherCountries: readonly string[] | undefined
   /** Random 16 bytes of the operator session, hex; empty when there is none. */
   session: string
   /** Ledger sequence of the newest consent event of this operator: goes into the outbox record. */
@@ -41,7 +48,10 @@ export interface Decision {
 
 /** Nobody known: what a message gets before, without or instead of an attribution (G3). */
 export function nobody(): Decision {
-  return { known: false, yes: 0, siteYes: 0, no: 0, notice: 0, operator: undefined, country: undefined, session: '', seq: 0, collection: false }
+  return {
+    known: false, yes: 0, siteYes: 0, no: 0, notice: 0, operator: undefined, country: undefined, otherCountry: undefined, furtherCountries: undefined,
+    session: '', seq: 0, collection: false,
+  }
 }
 
 /** Resets a decision to "nobody known" in place. */
@@ -53,6 +63,8 @@ export function clear(decision: Decision): void {
   decision.notice = 0
   decision.operator = undefined
   decision.country = undefined
+  decision.otherCountry = undefined
+  decision.furtherCountries = undefined
   decision.session = ''
   decision.seq = 0
   decision.collection = false

@@ -88,7 +88,7 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
         body++
       }
       const number = tag >>> 3
-      if (((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
+      if ((tag & 7) < 6 && ((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
       const isWanted = number !== 0 && (number === machineNumber || number === operatorNumber || number === timeNumber)
       if (isWanted && number === timeNumber && timeIsVarint && (tag & 7) === Wire.varint) {
         let value = 0
@@ -128,7 +128,7 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
       while (cursor.at < end) {
         const tag = cursor.tag()
         const number = tag >>> 3
-        if (((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
+        if ((tag & 7) < 6 && ((types(number) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
         const field = number === machineNumber ? machine : number === operatorNumber ? operator : number === timeNumber ? time : undefined
         const value = field === undefined ? undefined : scalarOf(field, tag & 7, cursor)
         if (value === undefined) cursor.skip(tag, 0)
@@ -159,7 +159,7 @@ function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (
       const cursor = new Cursor(source, start, end)
       while (cursor.at < end) {
         const tag = cursor.tag()
-        if (((types(tag >>> 3) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
+        if ((tag & 7) < 6 && ((types(tag >>> 3) >> (tag & 7)) & 1) === 0) return Verdict.wrong_type.code
         cursor.skip(tag, 0)
       }
       tree = decodeTree(stream.message, source, start, end)

@@ -126,6 +126,8 @@ export function derivedRows(root: Uint8Array, tenant: string, given?: ReadonlyMa
     row(kind, value, as) {
       if (given !== undefined) return given.get(`${kind}:${value}`)
       const info = `parapet/v1|filter-row|${as}|${value}`
+      // Longer than Node's HKDF takes, and than any name: there is no such subject.
+      if (Buffer.byteLength(info) > 1_024) return undefined
       return new Uint8Array(hkdfSync('sha256', root, Buffer.from(tenant, 'utf8'), Buffer.from(info, 'utf8'), 32))
     },
   }

@@ -124,7 +124,7 @@ describe('three quarters of an hour of the shipped fleet', () => {
       const reach = 1000 * Number(/\d+$/.exec(model)![0])
       for (const message of own) {
         expect(num(message, 'platform_height_mm')).toBeLessThanOrEqual(reach)
-        if (message.body['mode'] === 'MODE_DRIVE') expect(num(message, 'platform_height_mm')).toBe(0)
+        if (message.body['mode'] === 'MODE_DRIVE' || message.body['key_on'] === false) expect(num(message, 'platform_height_mm')).toBe(0)
         if (message.body['mode'] !== 'MODE_DRIVE') expect(num(message, 'drive_speed_mm_s')).toBe(0)
         expect(Math.abs(num(message, 'drive_speed_mm_s'))).toBeLessThanOrEqual(1_100)
       }

@@ -41,6 +41,7 @@ export type Expected =
 
 export interface Oracle {
   decode(bytes: Uint8Array): OMessage | Error
+  encode(message: OMessage): Uint8Array
   expect(output: OutputModel, bytes: Uint8Array, moment: Moment): Expected
 }
 
@@ -57,8 +58,10 @@ export function createOracle(schema: SchemaModel): Oracle {
     }
     return fromLibrary(read as unknown as Loose, schema.root)
   }
+  const encode = (message: OMessage): Uint8Array => typeOf(schema.root).encode(toLibrary(message, schema.root) as unknown as protobuf.Message).finish()
   return {
     decode,
+    encode,
     expect(output, bytes, moment) {
       const message = decode(bytes)
       if (message instanceof Error) return { kind: 'refused', unsettled: /invalid (tag|length) encoding/.test(message.message) }
@@ -81,8 +84,7 @@ export function createOracle(schema: SchemaModel): Oracle {
       const topic = topicOf(output, result, state)
       if (topic === undefined) reasons.push('bad_topic_value')
       if (reasons.length > 0) return { kind: 'withheld', reasons }
-      const type = typeOf(schema.root)
-      return { kind: 'sent', bytes: type.encode(toLibrary(result, schema.root) as unknown as protobuf.Message).finish(), topic: topic as string, failures: state.failures }
+      return { kind: 'sent', bytes: encode(result), topic: topic as string, failures: state.failures }
     },
   }
 }
