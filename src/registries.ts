@@ -45,7 +45,7 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
       this.#registry = registryOf(this.#machines)
     }
     if (recipients.recipients !== undefined) {
-      const accounts = [...recipients.recipients].flatMap(([id, logins]) => logins.map((login) => ({ user: login.user, account: { id: id as RecipientId, credential: login.credential, certificate: login.certificate } })))
+      const accounts = [...recipients.recipients].flatMap(([id, logins]) => logins.map((login) => ({ user: login.user, account: { id: id as RecipientId, user: login.user, credential: login.credential, certificate: login.certificate } })))
       this.#recipients = new Map(accounts.map(({ user, account }) => [user, account]))
       this.#recipientsByCertificate = new Map(accounts.flatMap(({ account }) => (account.certificate === undefined ? [] : [[account.certificate, account]])))
     }

@@ -26,6 +26,8 @@ export const KILL_REASONS = [
   'connections',
   /** The machine or recipient was removed or given another credential. */
   'revoked',
+  /** Bytes that a withdrawal covers were out and not acknowledged. */
+  'withdrawal',
   'closing',
 ] as const
 export type KillReason = (typeof KILL_REASONS)[number]

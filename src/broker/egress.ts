@@ -4,13 +4,16 @@
  * would also match another's topics still gets only its own, and no notice about other clients exists at all.
  *
  * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the socket write itself.
+ * What a record was when it came is noted here (Handover), because the outbox changes its own object when it purges or swaps:
+ * one whose revision has moved on is covered, whatever the gate says. What is out on a connection is noted with the connection
+ * until it is acknowledged, so that a withdrawal knows which sockets still hold something of it.
  */
 import { Readable } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { RecipientId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, OutboxRecord } from '../domain/ports.ts'
+import type { Clock, OutboxRecord, PurgeReason } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { createDoor } from './door.ts'
 import type { Visitor } from './door.ts'
@@ -52,15 +55,55 @@ export interface Egress {
   publish(record: OutboxRecord, done: (sessions: number) => void): void
   /** After a reload of rules or accounts: takes back subscriptions that are not the recipient's any more, closes removed accounts. */
   recheck(): void
-  /** Removes what waits for absent sessions, and retained copies. Returns how many. */
-  purge(covers: (record: OutboxRecord) => boolean): number
+  /**
+   * Lets go of what a purge covers, before it returns: what waits for sessions, what they have not acknowledged, retained copies.
+   * Withdrawal and device setting put the variant without consent in its place, where there is one. To be called before the
+   * outbox purges the same, so that `covers` sees records as they were; those it has changed already count as covered.
+   */
+  purge(covers: (record: OutboxRecord) => boolean, reason?: PurgeReason): Purged
   readonly connections: number
   close(graceMs: number): Promise<void>
+}
+
+export interface Purged {
+  /** Messages that the outbox does not know any more; it counts the others itself. */
+  readonly purged: number
+  readonly swapped: number
+  /**
+   * Waits until what was handed over before has passed and, for a moment, for acknowledgements; then resets the connections that still hold any of
+   * it, unwritten or unacknowledged. Resolves with the frames that were out when the purge began: at most so many may have left.
+   */
+  readonly cut: () => Promise<number>
+}
+
+/** A record as it was handed over. */
+interface Handover {
+  /** What leaves: asked for at the gate and counted. */
+  readonly record: OutboxRecord
+  /** The outbox's own object, its revision at the hand-over, and what it said of a withdrawal then. */
+  readonly source: OutboxRecord
+  readonly revision: number
+  readonly variant: Uint8Array | null | undefined
+  /** The variant has taken the place of the payload here; in the outbox it does so too. */
+  readonly swapped: boolean
+  /** Purged: nothing of it may be written any more. */
+  gone: boolean
+  /** The outbox has its answer, and has forgotten it. */
+  answered: boolean
+}
+
+/** A frame on a connection that is not known to have arrived. */
+interface Flight {
+  readonly handover: Handover
+  /** QoS 0, which nobody acknowledges: bytes written to the connection up to the frame's end. */
+  readonly end: number
 }
 
 /** A session: a connection, or the memory of one with clean session 0. */
 interface Subscriber {
   readonly key: string
+  /** The log-in that the session belongs to; nobody else can come back to it. */
+  readonly user: string
   readonly recipient: RecipientId
   readonly persistent: boolean
   readonly filters: Map<string, 0 | 1 | 2>
@@ -77,10 +120,18 @@ interface Seat {
   readonly client: Client
   readonly guard: Guard<Visitor<Seat>>
   readonly subscriber: Subscriber
+  /** By packet id: QoS 1 and 2, until acknowledged. Only what a purge could concern. */
+  readonly flights: Map<number, Flight>
+  /** QoS 0, in the order they were written; those the kernel has are taken out at the next write. */
+  unread: Flight[]
 }
 
 /** QoS 0 to a client with more than this unread is dropped: that is what QoS 0 means, and others need not wait. */
 const CONGESTED_BYTES = 1_048_576
+/** How long a purge waits for acknowledgements before it resets connections: so many turns of the event loop, and so long. */
+const CUT_TURNS = 25
+const CUT_MS = 5
+const PACKET_IDS = 65_535
 const PRESENT: Subscription = { topic: '$present', qos: 0 }
 
 /** An acknowledging recipient sends a packet for each message: as many as it can. */
@@ -88,10 +139,12 @@ const RECIPIENT_LIMITS = { controlPerSecond: Infinity } as const
 
 export async function createEgress(options: EgressOptions): Promise<Egress> {
   const { directory, count, log, clock } = options
+  /** All sessions by the engine's client id, and the same by recipient. */
+  const sessions = new Map<string, Subscriber>()
   const desks = new Map<RecipientId, Map<string, Subscriber>>()
   const retained = new RetainedCopies(options.retained ?? LIMITS.retained, count)
-  /** Which record a payload belongs to. The engine wraps packets again and again but keeps the payload's buffer. */
-  const records = new WeakMap<object, OutboxRecord>()
+  /** What a payload belongs to. The engine wraps packets again and again but keeps the payload's buffer. */
+  const handovers = new WeakMap<object, Handover>()
   const queueMessages = options.queueMessages ?? LIMITS.offlineMessages
   const queueBytes = options.queueBytes ?? LIMITS.offlineBytes
 
@@ -104,8 +157,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     identify: (packet, via) => recipientIdentity(packet, via, directory),
     admit: (claim) => admitRecipient(claim, directory, options.credentials),
     seat(account, _identity, client, guard) {
-      const subscriber = take(account.id, client.id, client.clean)
-      const seat: Seat = { account, client, guard, subscriber }
+      const subscriber = take(account, client.id, client.clean)
+      const seat: Seat = { account, client, guard, subscriber, flights: new Map(), unread: [] }
       subscriber.seat = seat
       subscriber.live = false
       return seat
@@ -114,32 +167,43 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       if (subscriber.seat?.client !== client) return
       subscriber.seat = undefined
       subscriber.live = false
-      const desk = desks.get(subscriber.recipient)
-      if (desk?.get(subscriber.key) !== subscriber) return
-      desk.delete(subscriber.key)
+      if (sessions.get(subscriber.key) !== subscriber) return
+      forget(subscriber)
       // Put back at the end: the first of the map is then the one absent longest.
-      if (subscriber.persistent && (subscriber.filters.size > 0 || subscriber.queue.size > 0)) desk.set(subscriber.key, subscriber)
-      if (desk.size === 0) desks.delete(subscriber.recipient)
+      if (subscriber.persistent && (subscriber.filters.size > 0 || subscriber.queue.size > 0)) remember(subscriber)
     },
   })
 
-  function take(recipient: RecipientId, key: string, clean: boolean): Subscriber {
-    let desk = desks.get(recipient)
-    if (desk === undefined) desks.set(recipient, (desk = new Map()))
-    const known = desk.get(key)
-    if (known !== undefined && known.persistent && !clean) {
+  function remember(subscriber: Subscriber): Map<string, Subscriber> {
+    let desk = desks.get(subscriber.recipient)
+    if (desk === undefined) desks.set(subscriber.recipient, (desk = new Map()))
+    desk.set(subscriber.key, subscriber)
+    sessions.set(subscriber.key, subscriber)
+    return desk
+  }
+
+  function forget({ key, recipient }: Subscriber): void {
+    sessions.delete(key)
+    const desk = desks.get(recipient)
+    if (desk?.delete(key) === true && desk.size === 0) desks.delete(recipient)
+  }
+
+  function take({ id: recipient, user }: RecipientAccount, key: string, clean: boolean): Subscriber {
+    const known = sessions.get(key)
+    if (known !== undefined && known.persistent && !clean && known.recipient === recipient) {
       known.present = true
       return known
     }
-    // [MQTT-3.1.2-6] A clean session ends an earlier one.
+    // [MQTT-3.1.2-6] A clean session ends an earlier one; and so does a log-in that serves another recipient now.
+    if (known !== undefined) forget(known)
     const fresh: Subscriber = {
-      key, recipient, persistent: !clean, filters: new Map(), queue: new OutgoingQueue(queueMessages, queueBytes, count), present: false, seat: undefined, live: false,
+      key, user, recipient, persistent: !clean, filters: new Map(), queue: new OutgoingQueue(queueMessages, queueBytes, count), present: false, seat: undefined, live: false,
     }
-    desk.set(key, fresh)
+    const desk = remember(fresh)
     if (desk.size > (options.sessions ?? LIMITS.recipientSessions)) {
       const oldest = [...desk.values()].find(({ seat, key: other }) => seat === undefined && other !== key)
       if (oldest !== undefined) {
-        desk.delete(oldest.key)
+        forget(oldest)
         count('session.evicted')
       }
     }
@@ -149,41 +213,43 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   // ------------------------------------------------------------------------------------------------------------- delivery
 
   function publish(record: OutboxRecord, done: (sessions: number) => void): void {
-    let sessions = 0
+    let reached = 0
     let writing = 1
-    const written = (): void => {
-      if (--writing === 0) done(sessions)
-    }
+    let handover: Handover | undefined
     let payload: Buffer | undefined
-    if (record.retain) retained.set(record, packetOf(record, own(record), record.qos, true))
+    const written = (): void => {
+      if (--writing > 0) return
+      if (handover !== undefined) handover.answered = true
+      done(reached)
+    }
+    /** A payload of its own: the record's may be part of a buffer that is written over. */
+    const own = (): Buffer => {
+      if (payload === undefined) {
+        payload = Buffer.from(record.payload)
+        handovers.set(payload, (handover ??= handoverOf(record)))
+      }
+      return payload
+    }
+    if (record.retain) retained.set(record, packetOf(record, own(), record.qos, true))
     for (const subscriber of desks.get(record.recipient)?.values() ?? []) {
       const granted = grantedQos(subscriber, record.topic)
       if (granted === undefined) continue
       const qos = granted < record.qos ? granted : record.qos // [MQTT-3.8.4-6]
       if (subscriber.live && subscriber.seat !== undefined) {
-        sessions++
+        reached++
         if (qos === 0) {
-          writeNow(subscriber.seat, record)
+          writeNow(subscriber.seat, (handover ??= handoverOf(record)), record.payload, false)
         } else {
-          payload ??= own(record)
           writing++
-          subscriber.seat.client.publish(packetOf(record, payload, qos, false), written)
+          subscriber.seat.client.publish(packetOf(record, own(), qos, false), written)
         }
       } else if (subscriber.persistent && qos > 0) {
-        sessions++
-        payload ??= own(record)
+        reached++
         count('deliver.queued')
-        subscriber.queue.push(stamp(packetOf(record, payload, qos, false)))
+        subscriber.queue.push(stamp(packetOf(record, own(), qos, false)))
       }
     }
     written()
-  }
-
-  /** A payload of its own: the record's may be part of a buffer that is written over. */
-  function own(record: OutboxRecord): Buffer {
-    const payload = Buffer.from(record.payload)
-    records.set(payload, record)
-    return payload
   }
 
   function stamp(packet: PublishPacket): QueuedPacket {
@@ -191,10 +257,20 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     return { ...packet, brokerId: engine.id, brokerCounter: ++counters.counter }
   }
 
-  function writeNow({ guard, account }: Seat, record: OutboxRecord): void {
-    if (!options.gate(record)) return count('deliver.gated')
+  function mayLeave(handover: Handover): boolean {
+    return !handover.gone && !hasMoved(handover) && options.gate(handover.record)
+  }
+
+  function writeNow(seat: Seat, handover: Handover, payload: Uint8Array, retain: boolean): void {
+    const { guard, account } = seat
+    const { record } = handover
+    if (!mayLeave(handover)) return count('deliver.gated')
     if (guard.unwritten > CONGESTED_BYTES) return count('deliver.dropped_qos0')
-    guard.write(publishFrame(record.topic, record.payload))
+    guard.write(publishFrame(record.topic, payload, retain))
+    if (isTracked(handover)) {
+      dropRead(seat)
+      seat.unread.push({ handover, end: guard.written })
+    }
     count('deliver.live')
     return options.onDelivered?.(record, account.id)
   }
@@ -202,20 +278,124 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   /** The engine asks before every QoS 1 or 2 delivery and for retained copies. */
   function authorizeForward(client: Client, packet: PublishPacket): PublishPacket | null {
     const seat = door.seatOf(client)
-    const record = typeof packet.payload === 'object' ? records.get(packet.payload) : undefined
+    const handover = typeof packet.payload === 'object' ? handovers.get(packet.payload) : undefined
     // Nothing leaves that is not a record, and no record but to its recipient.
-    if (seat === undefined || record === undefined || record.recipient !== seat.account.id) return null
+    if (seat === undefined || handover === undefined || handover.record.recipient !== seat.account.id) return null
     const granted = grantedQos(seat.subscriber, packet.topic)
-    if (granted === undefined || !options.gate(record)) {
+    if (granted === undefined || !mayLeave(handover)) {
       count('deliver.gated')
       return null
     }
-    if (packet.retain && granted < packet.qos) packet.qos = granted
+    if (packet.retain) {
+      if (granted < packet.qos) packet.qos = granted
+      if (packet.qos === 0) {
+        writeNow(seat, handover, packet.payload as Buffer, true)
+        return null
+      }
+    }
+    // The store hears the id of what a persistent session is sent, but not of the rest.
+    if ((packet.retain || !seat.subscriber.persistent) && isTracked(handover) && !takeId(seat, packet, handover)) return null
     if (!packet.dup) {
       count('deliver.live')
-      options.onDelivered?.(record, seat.account.id)
+      options.onDelivered?.(handover.record, seat.account.id)
     }
     return packet
+  }
+
+  /** Gives a packet the id that the engine would give it later, so that its acknowledgement can be recognised. */
+  function takeId(seat: Seat, packet: PublishPacket, handover: Handover): boolean {
+    const { flights, guard } = seat
+    if (flights.size >= PACKET_IDS) {
+      // [MQTT-2.3.1-2] No id is free: the peer has not acknowledged one of 65,535 messages.
+      guard.kill('slow_reader')
+      return false
+    }
+    const ids = seat.client as unknown as { _nextId: number }
+    let id = ids._nextId
+    while (flights.has(id)) id = (id % PACKET_IDS) + 1
+    ids._nextId = (id % PACKET_IDS) + 1
+    packet.messageId = id
+    flights.set(id, { handover, end: 0 })
+    return true
+  }
+
+  /** A persistent session is being sent a packet under its id, or has received it (PUBREC). */
+  function noteSent(client: Client, { cmd, messageId = 0, payload }: OutgoingPacket & { readonly payload?: string | Buffer }): void {
+    const seat = door.seatOf(client)
+    const handover = typeof payload === 'object' ? handovers.get(payload) : undefined
+    if (cmd === 'pubrel') seat?.flights.delete(messageId)
+    else if (handover !== undefined && isTracked(handover)) seat?.flights.set(messageId, { handover, end: 0 })
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- purge
+
+  function purge(covers: (record: OutboxRecord) => boolean, reason: PurgeReason = 'withdrawal'): Purged {
+    const gone = new Set<Handover>()
+    const instead = new Map<Handover, Buffer>()
+    const swaps = reason === 'withdrawal' || reason === 'device_setting'
+
+    function isCovered(handover: Handover): boolean {
+      if (!gone.has(handover) && (handover.gone || hasMoved(handover) || covers(handover.record))) {
+        handover.gone = true
+        gone.add(handover)
+      }
+      return handover.gone
+    }
+
+    /** What becomes of a packet: it stays (undefined), it goes (null), or its payload is replaced. */
+    function fate({ payload }: PublishPacket): Buffer | null | undefined {
+      const handover = typeof payload === 'object' ? handovers.get(payload) : undefined
+      if (handover === undefined) return null
+      if (!isCovered(handover)) return undefined
+      const { variant } = handover
+      if (!swaps || variant === undefined || variant === null) return null
+      let other = instead.get(handover)
+      if (other === undefined) {
+        other = Buffer.from(variant)
+        handovers.set(other, swappedOf(handover, other))
+        instead.set(handover, other)
+      }
+      return other
+    }
+
+    retained.purge(fate)
+    for (const { queue } of sessions.values()) queue.purge(fate)
+    const out = new Set<Flight>()
+    for (const seat of seats()) {
+      dropRead(seat)
+      for (const { handover } of flightsOf(seat)) isCovered(handover)
+      for (const flight of flightsOf(seat)) if (gone.has(flight.handover)) out.add(flight)
+    }
+    const forgotten = [...gone].filter(({ answered }) => answered)
+    return {
+      purged: forgotten.filter((handover) => !instead.has(handover)).length,
+      swapped: forgotten.filter((handover) => instead.has(handover)).length,
+      cut: () => cut(gone, out),
+    }
+  }
+
+  async function cut(gone: ReadonlySet<Handover>, out: Set<Flight>): Promise<number> {
+    const until = clock.monotonic() + CUT_MS
+    let holding: Seat[] = []
+    for (let turn = 1; turn <= 2 || (holding.length > 0 && (turn <= CUT_TURNS || clock.monotonic() < until)); turn++) {
+      await new Promise((resolve) => void setImmediate(resolve))
+      holding = []
+      for (const seat of seats()) {
+        dropRead(seat)
+        const mine = [...flightsOf(seat)].filter(({ handover }) => gone.has(handover))
+        for (const flight of mine) out.add(flight)
+        if (mine.length > 0) holding.push(seat)
+      }
+    }
+    for (const { guard } of holding) guard.kill('withdrawal')
+    return out.size
+  }
+
+  function *seats(): Generator<Seat> {
+    for (const guard of door.guards) {
+      const seat = guard.session?.seat
+      if (seat !== undefined) yield seat
+    }
   }
 
   // -------------------------------------------------------------------------------------------------------- subscriptions
@@ -240,25 +420,23 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   }
 
   function recheck(): void {
-    for (const guard of door.guards) {
-      const account = guard.session?.seat?.account
-      if (account === undefined) continue
-      const now = directory.recipient(account.id)
-      if (now === undefined || now.credential !== account.credential || now.certificate !== account.certificate) guard.kill('revoked')
+    for (const { account, guard } of seats()) {
+      const now = directory.recipient(account.user)
+      if (now?.id !== account.id || now.credential !== account.credential || now.certificate !== account.certificate) guard.kill('revoked')
     }
-    for (const [recipient, desk] of desks) {
+    for (const subscriber of [...sessions.values()]) {
+      const { recipient, user, filters, seat, queue } = subscriber
       const allowed = options.allowed(recipient)
-      for (const { filters, seat, key, queue } of desk.values()) {
-        for (const filter of [...filters.keys()].filter((filter) => !contains(filter, allowed))) {
-          filters.delete(filter)
-          seat?.client.unsubscribe({ unsubscriptions: [filter] } as never, () => undefined)
-          count('subscribe.revoked')
-          log.info('subscription withdrawn', { listener: 'recipients', recipient })
-        }
-        if (directory.recipient(recipient) === undefined) {
-          queue.clear()
-          desk.delete(key)
-        }
+      for (const filter of [...filters.keys()].filter((filter) => !contains(filter, allowed))) {
+        filters.delete(filter)
+        seat?.client.unsubscribe({ unsubscriptions: [filter] } as never, () => undefined)
+        count('subscribe.revoked')
+        log.info('subscription withdrawn', { listener: 'recipients', recipient })
+      }
+      // A session belongs to a log-in, and a recipient may have several: those of the others stay.
+      if (directory.recipient(user)?.id !== recipient) {
+        queue.clear()
+        forget(subscriber)
       }
     }
   }
@@ -273,13 +451,15 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     },
     authorizeSubscribe,
     authorizeForward: authorizeForward as never,
-    persistence: new SubscriberStore((client) => door.seatOf(client)?.subscriber, (key) => find(key), retained),
+    persistence: new SubscriberStore({
+      subscriberOf: (client) => door.seatOf(client)?.subscriber,
+      find: (key) => sessions.get(key),
+      retained,
+      sent: noteSent,
+      arrived: (client, id) => void door.seatOf(client)?.flights.delete(id),
+    }),
     onError: (error) => log.warn('broker reported an error', { listener: 'recipients', error }),
   })
-
-  function find(key: string): Subscriber | undefined {
-    return desks.get(key.slice(0, key.indexOf('/')) as RecipientId)?.get(key)
-  }
 
   const events: NodeJS.EventEmitter = engine
   events.on('unsubscribe', (filters: readonly string[], client: Client) => {
@@ -307,17 +487,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     accept: door.accept,
     publish,
     recheck,
-    purge(covers) {
-      const covered = (packet: PublishPacket): boolean => {
-        const record = records.get(packet.payload as Buffer)
-        return record === undefined || covers(record)
-      }
-      let purged = retained.purge(covered)
-      for (const desk of desks.values()) {
-        for (const { queue } of desk.values()) purged += queue.purge(covered)
-      }
-      return purged
-    },
+    purge,
     get connections() {
       return door.connections
     },
@@ -334,18 +504,59 @@ function grantedQos({ filters }: Subscriber, topic: string): 0 | 1 | 2 | undefin
   return best
 }
 
+function handoverOf(record: OutboxRecord): Handover {
+  return { record, source: record, revision: record.revision ?? 0, variant: record.payloadIfWithdrawn, swapped: false, gone: false, answered: false }
+}
+
+/** What is left of a hand-over after a withdrawal. Nothing in it rests on a yes any more. */
+function swappedOf({ record, source, revision, variant, answered }: Handover, payload: Buffer): Handover {
+  const {
+    id, output, recipient, stream, topic, qos, retain, machine, holder, subjects, machineOrder, acquiredAtMs, receivedAtMs, purpose, basis, country, consentSeq,
+    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via,
+  } = record
+  const rest: OutboxRecord = {
+    id, output, recipient, stream, topic, qos, retain, machine, holder, subjects, machineOrder, acquiredAtMs, receivedAtMs, purpose, basis, country, consentSeq,
+    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via, payload, payloadIfWithdrawn: undefined,
+  }
+  return { record: rest, source, revision, variant, swapped: true, gone: false, answered }
+}
+
+/** The outbox has purged or swapped the record since. A swap that was made here too is not news. */
+function hasMoved({ source, revision, variant, swapped }: Handover): boolean {
+  return (source.revision ?? 0) !== revision && !(swapped && source.payload === variant)
+}
+
+/** Whether there is anybody whose withdrawal, erasure or device setting could concern it. */
+function isTracked({ variant, record }: Handover): boolean {
+  return variant !== undefined || record.subjects.length > 0
+}
+
+function *flightsOf({ flights, unread }: Seat): Generator<Flight> {
+  yield *flights.values()
+  yield *unread
+}
+
+/** Takes out the QoS 0 frames that the kernel has. */
+function dropRead(seat: Seat): void {
+  const { unread, guard } = seat
+  const taken = guard.written - guard.unwritten
+  if (unread.length === 0 || unread[0]!.end > taken) return
+  const first = unread.findIndex(({ end }) => end > taken)
+  seat.unread = first === -1 ? [] : unread.slice(first)
+}
+
 function packetOf({ topic }: OutboxRecord, payload: Buffer, qos: 0 | 1 | 2, retain: boolean): PublishPacket {
   return { cmd: 'publish', topic, payload, qos, retain, dup: false }
 }
 
-/** [MQTT-3.3] A whole PUBLISH at QoS 0, retain 0 [MQTT-3.3.1-9]. */
-function publishFrame(topic: string, payload: Uint8Array): Buffer {
+/** [MQTT-3.3] A whole PUBLISH at QoS 0; retain is 1 only for a copy that a new subscription brings [MQTT-3.3.1-8, MQTT-3.3.1-9]. */
+function publishFrame(topic: string, payload: Uint8Array, retain: boolean): Buffer {
   const topicBytes = Buffer.byteLength(topic)
   const length = 2 + topicBytes + payload.length
   const lengthBytes = length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x20_0000 ? 3 : 4
   const frame = Buffer.allocUnsafe(1 + lengthBytes + length)
   let at = 0
-  frame[at++] = 0x30
+  frame[at++] = retain ? 0x31 : 0x30
   for (let rest = length; ; rest >>>= 7) {
     if (rest < 0x80) {
       frame[at++] = rest
@@ -364,6 +575,9 @@ const NOTHING = Buffer.alloc(0)
 // ------------------------------------------------------------------------------------------------------------------ store
 
 type QueuedPacket = PublishPacket & OutgoingPacket
+
+/** What becomes of a packet: it stays (undefined), it goes (null), or its payload is replaced. */
+type FateOf = (packet: PublishPacket) => Buffer | null | undefined
 
 /**
  * What one session has not acknowledged: PUBLISHes in order, a PUBREL in the place of its PUBLISH. Bounded by number and bytes.
@@ -445,14 +659,19 @@ class OutgoingQueue {
     return [...this.#packets.values()].filter(({ cmd, messageId }) => cmd === 'publish' && messageId === undefined)
   }
 
-  purge(covers: (packet: PublishPacket) => boolean): number {
-    let purged = 0
+  purge(fateOf: FateOf): void {
     for (const [key, packet] of this.#packets) {
-      if (packet.cmd !== 'publish' || !covers(packet)) continue
-      this.#remove(key)
-      purged++
+      if (packet.cmd !== 'publish') continue
+      const fate = fateOf(packet)
+      if (fate === undefined) continue
+      if (fate === null) {
+        this.#remove(key)
+      } else {
+        // In its place, so that a machine's messages keep their order.
+        this.#bytes += fate.length - packet.payload.length
+        packet.payload = fate
+      }
     }
-    return purged
   }
 
   #remove(key: number): QueuedPacket | undefined {
@@ -495,56 +714,59 @@ class RetainedCopies {
     }
   }
 
-  purge(covers: (packet: PublishPacket) => boolean): number {
-    let purged = 0
+  purge(fateOf: FateOf): void {
     for (const [key, packet] of this.#copies) {
-      if (!covers(packet)) continue
-      this.#copies.delete(key)
-      purged++
+      const fate = fateOf(packet)
+      if (fate === null) this.#copies.delete(key)
+      else if (fate !== undefined) packet.payload = fate
     }
-    return purged
   }
 }
 
 /** The engine's view of sessions and retained copies, in memory. Filters are kept by `grant`. */
 class SubscriberStore extends EmptyPersistence {
-  readonly #subscriberOf: (client: Client) => Subscriber | undefined
-  readonly #find: (key: string) => Subscriber | undefined
-  readonly #retained: RetainedCopies
+  readonly #given: Bookkeeping
 
-  constructor(subscriberOf: (client: Client) => Subscriber | undefined, find: (key: string) => Subscriber | undefined, retained: RetainedCopies) {
+  constructor(given: Bookkeeping) {
     super()
-    this.#subscriberOf = subscriberOf
-    this.#find = find
-    this.#retained = retained
+    this.#given = given
   }
 
   override subscriptionsByClient({ id }: { readonly id: string }): Promise<Subscription[]> {
-    const subscriber = this.#find(id)
+    const subscriber = this.#given.find(id)
     if (subscriber?.present !== true) return Promise.resolve([])
     return Promise.resolve([...subscriber.filters].map(([topic, qos]): Subscription => ({ topic, qos })).concat(PRESENT))
   }
 
   override outgoingEnqueue({ clientId }: { readonly clientId: string }, packet: PublishPacket): Promise<void> {
-    this.#find(clientId)?.queue.push(packet as QueuedPacket)
+    this.#given.find(clientId)?.queue.push(packet as QueuedPacket)
     return DONE
   }
 
   override outgoingUpdate(client: Client, packet: OutgoingPacket): Promise<void> {
-    this.#subscriberOf(client)?.queue.update(packet)
+    this.#given.subscriberOf(client)?.queue.update(packet)
+    this.#given.sent(client, packet)
     return DONE
   }
 
   override outgoingClearMessageId(client: Client, packet: OutgoingPacket): Promise<unknown> {
-    return Promise.resolve(this.#subscriberOf(client)?.queue.clear(packet))
+    if (packet.messageId !== undefined) this.#given.arrived(client, packet.messageId)
+    return Promise.resolve(this.#given.subscriberOf(client)?.queue.clear(packet))
   }
 
   override outgoingStream(client: Client): Readable {
-    return Readable.from(this.#subscriberOf(client)?.queue.replay() ?? [])
+    return Readable.from(this.#given.subscriberOf(client)?.queue.replay() ?? [])
   }
 
   override createRetainedStreamCombi(filters: readonly string[]): Readable {
-    return Readable.from(this.#retained.matching(filters))
+    return Readable.from(this.#given.retained.matching(filters))
   }
 }
 
+interface Bookkeeping {
+  readonly subscriberOf: (client: Client) => Subscriber | undefined
+  readonly find: (key: string) => Subscriber | undefined
+  readonly retained: RetainedCopies
+  readonly sent: (client: Client, packet: OutgoingPacket) => void
+  readonly arrived: (client: Client, id: number) => void
+}

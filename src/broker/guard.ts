@@ -13,7 +13,9 @@
  *
  * Back-pressure is bounded: past `heldBytes` the socket is not read any more. Its keep alive then rests, for it is we who do not listen.
  */
+import { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { LIMITS } from '../domain/limits.ts'
 import { Packet, connectFacts, packetFault, qosOf } from './conformance.ts'
 import type { KillReason } from './counts.ts'
@@ -224,6 +226,11 @@ export class Guard<Session> extends Duplex {
     return this.#filled + this.#socket.writableLength
   }
 
+  /** All bytes written here so far; those up to `written - unwritten` are the kernel's. */
+  get written(): number {
+    return this.#handedBytes + this.#filled
+  }
+
   /** Hands over no further PUBLISH; what is unanswered may still be answered. For an orderly stop. */
   stop(): void {
     this.#stopped = true
@@ -234,7 +241,9 @@ export class Guard<Session> extends Duplex {
     if (this.#dead) return
     this.#dead = true
     this.#options.onKill(reason)
-    this.#socket.destroy()
+    // What the kernel has not sent yet stays with it only after a reset; an ordinary close sends it.
+    if (reason === 'withdrawal') resetSocket(this.#socket)
+    else this.#socket.destroy()
     this.destroy()
   }
 
@@ -617,4 +626,10 @@ export class Guard<Session> extends Duplex {
     // Errors of a connection are counted where they arise; to the engine every end is an ordinary one.
     done(null)
   }
+}
+
+/** With TLS there is no reset: the bytes that the kernel has are sent, those before it are not. */
+function resetSocket(socket: Duplex): void {
+  if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+  else socket.destroy()
 }

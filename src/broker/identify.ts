@@ -30,13 +30,17 @@ export interface TerminalDirectory {
 }
 
 export interface RecipientAccount {
+  /** The recipient of the rules file that the log-in serves. A recipient may have several log-ins. */
   readonly id: RecipientId
+  /** MQTT user name of the log-in, unique among all; the directory is asked by it. */
+  readonly user: string
   readonly credential: string | undefined
   readonly certificate: string | undefined
 }
 
 export interface RecipientDirectory {
-  readonly recipient: (id: string) => RecipientAccount | undefined
+  /** By user name. */
+  readonly recipient: (user: string) => RecipientAccount | undefined
   readonly recipientByCertificate: (name: string) => RecipientAccount | undefined
 }
 
@@ -65,7 +69,7 @@ export function terminalIdentity(connect: Connect, via: Via, directory: Terminal
 }
 
 export function recipientIdentity(connect: Connect, via: Via, directory: RecipientDirectory): string | undefined {
-  if (via.certificate !== undefined) return accountOf(via.certificate, directory)?.id ?? usable(via.certificate)
+  if (via.certificate !== undefined) return usable(accountOf(via.certificate, directory)?.user ?? via.certificate)
   return usable(connect.username ?? '')
 }
 

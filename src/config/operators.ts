@@ -3,7 +3,7 @@
  * memory while it is read; findings name places, never values.
  */
 import type { Finding } from '../domain/errors.ts'
-import type { OperatorId } from '../domain/ids.ts'
+import { cardText, type OperatorId } from '../domain/ids.ts'
 import type { IdentityKind } from '../domain/ports.ts'
 import { sorted } from './findings.ts'
 import { unwrap } from './machines.ts'
@@ -25,7 +25,7 @@ export interface OperatorEntry {
 }
 
 export interface LoadedOperators {
-  /** Validities of one card do not overlap. Undefined when anything is wrong. */
+  /** Each person once; validities of one card do not overlap: the register takes them as they are. Undefined when anything is wrong. */
   readonly operators: readonly OperatorEntry[] | undefined
   readonly findings: readonly Finding[]
 }
@@ -59,15 +59,18 @@ function readOperators(yaml: Yaml): LoadedOperators {
   const findings: Finding[] = []
   const entries: OperatorEntry[] = []
   const holders = new Map<string, OperatorEntry[]>()
-  const kinds = new Map<string, IdentityKind>()
+  const ids = new Set<string>()
   for (const [index, text] of (list as readonly OperatorText[]).entries()) {
     const at: Path = [...under, index]
     const entry = readEntry(text, yaml, at, findings)
-    if ((kinds.get(text.id) ?? text.kind) !== text.kind) findings.push(found('DUPLICATE-ID', yaml.place([...at, 'kind']), '', 'Another entry of this person has another kind.', 'Give the code that several people use an id of its own.'))
-    kinds.set(text.id, text.kind)
-    for (const [position, card] of text.cards.entries()) {
+    if (ids.has(text.id)) findings.push(found('DUPLICATE-ID', yaml.place([...at, 'id']), '', 'Another entry has this id.', 'Give each person one entry with all cards, and a code that several people use an id of its own.'))
+    ids.add(text.id)
+    for (const [position, given] of text.cards.entries()) {
+      const card = cardText(given)
       const others = holders.get(card) ?? []
-      if (others.some((other) => overlaps(other, entry))) findings.push(found('BAD-VALIDITY', yaml.place([...at, 'cards', position]), '', 'This card stands in another entry that is valid at the same time.'))
+      if (card === '') findings.push(found('BAD-VALUE', yaml.place([...at, 'cards', position]), '', 'This card is empty.', 'Remove it, or write the number in quotes.'))
+      else if (others.includes(entry)) findings.push(found('DUPLICATE-ID', yaml.place([...at, 'cards', position]), '', 'This card stands twice in the entry: outer spaces and the form of accents do not count.', 'Remove one of the two.'))
+      else if (others.some((other) => overlaps(other, entry))) findings.push(found('BAD-VALIDITY', yaml.place([...at, 'cards', position]), '', 'This card stands in another entry that is valid at the same time; outer spaces and the form of accents do not count.'))
       holders.set(card, [...others, entry])
     }
     entries.push(entry)

@@ -9,7 +9,7 @@ import { SessionTracks } from './sessions.ts'
 import { ConsentTable, type ConsentTableOptions } from './state.ts'
 import { SqliteSubjectKeys } from './subjects.ts'
 
-export interface BooksOptions extends Pick<ConsentTableOptions, 'scopeOf' | 'wider'> {
+export interface BooksOptions extends Pick<ConsentTableOptions, 'scopeOf' | 'wider' | 'onEnded'> {
   /** The data folder; made 0700 when missing. */
   readonly folder: string
   readonly root: RootKey
@@ -51,6 +51,7 @@ export function openBooks(options: BooksOptions): Books {
       knows: (operator: OperatorId) => identities.knows(operator),
       ...(options.scopeOf === undefined ? {} : { scopeOf: options.scopeOf }),
       ...(options.wider === undefined ? {} : { wider: options.wider }),
+      ...(options.onEnded === undefined ? {} : { onEnded: options.onEnded }),
     })
     const sessions = new SessionTracks({ ledger, states, clock, ...random })
     return {

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { GatewayError } from '../domain/errors.ts'
-import { NAME, type OperatorId } from '../domain/ids.ts'
+import { NAME, cardText, type OperatorId } from '../domain/ids.ts'
 import type { Clock, Identity, IdentityKind, IdentityRegister, Random, SubjectStore } from '../domain/ports.ts'
 import { inTransaction, openDatabase, truncateLog } from './database.ts'
 import { expand, frame, padded, seal, tag, unpadded, unseal } from './sealing.ts'
@@ -82,7 +82,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   }
 
   find(credential: string, atMs: number): Identity | undefined {
-    const card = normalised(credential)
+    const card = cardText(credential)
     if (card === '') return undefined
     for (const { subject, sealed } of this.#selectCards.all(this.#cardTag(card))) {
       const times = this.#times(subject as Uint8Array, sealed as Uint8Array)
@@ -120,7 +120,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
       const wanted = new Map<string, Set<string>>()
       for (const entry of living) {
         for (const card of entry.cards) {
-          const key = keyOf(this.#cardTag(normalised(card)))
+          const key = keyOf(this.#cardTag(cardText(card)))
           const subjects = wanted.get(key) ?? new Set()
           wanted.set(key, subjects.add(keyOf(this.#keys.tagOf('operator', entry.id))))
         }
@@ -150,7 +150,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     const own = this.#keys.tagOf('operator', entry.id)
     inTransaction(this.#db, () => {
       for (const card of entry.cards) {
-        const others = this.#holders(this.#cardTag(normalised(card)), own)
+        const others = this.#holders(this.#cardTag(cardText(card)), own)
         if (others.some((times) => times.to > (entry.validFromMs ?? now) && times.from < (entry.validToMs ?? FOREVER))) throw cardTwice()
       }
       this.#put(entry, now)
@@ -196,7 +196,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     const subject = this.#keys.tagOf('operator', entry.id)
     this.#putOperator.run(subject, this.#seal(subject, { operator: entry.id, kind: entry.kind, country: entry.country }, 'operator'))
     for (const text of entry.cards) {
-      const card = this.#cardTag(normalised(text))
+      const card = this.#cardTag(cardText(text))
       // A card that somebody else had stands for the new person only from when the other's time ended.
       const before = this.#holders(card, subject).reduce((latest, times) => (times.from <= (entry.validFromMs ?? now) ? Math.max(latest, times.to) : latest), 0)
       const known = this.#selectCards.all(card).find((row) => keyOf(row['subject'] as Uint8Array) === keyOf(subject))
@@ -255,11 +255,6 @@ interface Person {
   readonly country: string | undefined
 }
 
-/** Cards compare as text without outer spaces; `007` and `7` are two cards. */
-function normalised(card: string): string {
-  return card.normalize('NFC').trim()
-}
-
 function keyOf(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
 }
@@ -275,7 +270,7 @@ function check(operators: readonly OperatorEntry[]): void {
     ids.add(entry.id)
     const [from, to] = timesOf(entry)
     if (!(from < to)) throw new GatewayError('OPERATOR-TIMES', `${where} is valid to a time before it is valid from.`, 'Exchange the two times.')
-    for (const text of new Set(entry.cards.map(normalised))) {
+    for (const text of new Set(entry.cards.map(cardText))) {
       if (text === '') throw new GatewayError('CARD-EMPTY', `${where} has an empty card.`, 'Remove it, or write the number in quotes.')
       const others = cards.get(text) ?? []
       if (others.some((other) => timesOf(other)[0] < to && from < timesOf(other)[1])) throw cardTwice(where)

@@ -158,7 +158,7 @@ export class SqliteLedger implements Ledger, SubjectStore {
     const plain = padded('at' in event.body ? event.body : { ...event.body, at })
     if (plain.length > LIMITS.ledgerBodyBytes) throw new GatewayError('LEDGER-BODY', `The body of ${event.type} is longer than ${LIMITS.ledgerBodyBytes} bytes.`)
     // Keys first: what they refuse must not leave a transaction open.
-    const { sealer, keyId, subject } = this.#sealerFor(event, day)
+    const { sealer, keyId, subject } = this.#keysFor(event, day)
     const seq = this.#seq + 1
     const row: Row = {
       seq, uuid: this.#uuid(), type: event.type, schema: LEDGER_SCHEMA, gateway: this.#options.gateway, day,
@@ -398,8 +398,18 @@ export class SqliteLedger implements Ledger, SubjectStore {
     return sha256(frame('parapet/v1|ledger|genesis', this.#id))
   }
 
+  /** As `#sealerFor`. A key that cannot be made or read (a full disk) loses an event just as a failed write does; an erased person is no damage. */
+  #keysFor(event: LedgerEvent, day: string): SealerFor {
+    try {
+      return this.#sealerFor(event, day)
+    } catch (error) {
+      if (error instanceof GatewayError && error.code === 'SUBJECT-ENDED') throw error
+      return this.#fail(error)
+    }
+  }
+
   /** Which keys seal an event of this kind, and the subject's stored name. */
-  #sealerFor(event: LedgerEvent, day: string): { readonly sealer: Sealer; readonly keyId: string; readonly subject: Uint8Array | undefined } {
+  #sealerFor(event: LedgerEvent, day: string): SealerFor {
     const { subject } = event
     const period = isShortLived(event.type) ? this.#keys.openPeriod(day).period : undefined
     const base = subject === undefined ? 'gateway' : 'row'
@@ -495,10 +505,12 @@ export class SqliteLedger implements Ledger, SubjectStore {
 
   #writable(): DatabaseSync {
     if (this.#readOnly) throw new GatewayError('READ-ONLY', 'The ledger was opened to be looked at only.')
-    if (this.#damage !== undefined || this.#db === undefined) {
-      throw new GatewayError('LEDGER-DAMAGED', `The ledger takes no entries: ${this.#damage ?? 'it is not open'}.`, 'Run `parapet ledger verify`, and restore the data folder from a copy that verifies.')
-    }
+    if (this.#damage !== undefined || this.#db === undefined) throw this.#damaged()
     return this.#db
+  }
+
+  #damaged(): GatewayError {
+    return new GatewayError('LEDGER-DAMAGED', `The ledger takes no entries: ${this.#damage ?? 'it is not open'}.`, 'Run `parapet ledger verify`, and restore the data folder from a copy that verifies.')
   }
 
   /** A failed write or fsync is never retried and trusted: what the kernel did with the pages is unknown. */
@@ -506,11 +518,20 @@ export class SqliteLedger implements Ledger, SubjectStore {
     try {
       write()
     } catch (error) {
-      const code = error instanceof Error && 'errcode' in error ? ` (SQLite code ${String(error.errcode)})` : ''
-      this.#break(`a write failed${code}`)
-      if (this.#db?.isTransaction === true) this.#db.exec('ROLLBACK')
-      this.#writable()
+      this.#fail(error)
     }
+  }
+
+  /** Not healthy first, then LEDGER-DAMAGED, whatever else fails. */
+  #fail(error: unknown): never {
+    const code = error instanceof Error && 'errcode' in error ? ` (SQLite code ${String(error.errcode)})` : ''
+    this.#break(`a write failed${code}`)
+    try {
+      if (this.#db?.isTransaction === true) this.#db.exec('ROLLBACK')
+    } catch {
+      // What is open now is rolled back when the file is opened again.
+    }
+    throw this.#damaged()
   }
 
   #break(reason: string): void {
@@ -549,6 +570,12 @@ interface Row {
   readonly body: Uint8Array
   readonly prev: Uint8Array
   readonly hash: Uint8Array
+}
+
+interface SealerFor {
+  readonly sealer: Sealer
+  readonly keyId: string
+  readonly subject: Uint8Array | undefined
 }
 
 interface Head {

@@ -4,6 +4,9 @@
  *
  * A mark is one sign-on, sign-off or loss of knowledge as it was reported; intervals are what follows from the marks in the
  * order of their times, computed anew with every mark, so that marks may arrive late and out of order.
+ *
+ * In the ledger every mark of a person stands twice: before the event that names the person stands one that does not. When the
+ * person is erased only the second can be read, so that somebody's sign-on still ends the session of who was there before.
  */
 import { randomBytes } from 'node:crypto'
 import { clear, type Decision } from '../domain/consent.ts'
@@ -54,6 +57,8 @@ export class SessionTracks implements Sessions, SubjectStore {
   #quarantineMs: number
   #lateLimitMs: number
   #order = 0
+  /** Up to here marks may be missing that nobody can read any more: nobody is known before it, and no session goes on over it. */
+  #lostMs = Number.NEGATIVE_INFINITY
 
   /** Rebuilds the sessions that still count from the ledger, so that a restart in the middle of a shift changes nothing. */
   constructor(options: SessionTracksOptions) {
@@ -65,7 +70,9 @@ export class SessionTracks implements Sessions, SubjectStore {
     this.#sessionMaxMs = rules.sessionMaxMs
     this.#quarantineMs = rules.quarantineMs
     this.#lateLimitMs = rules.lateLimitMs
-    for (const event of this.#ledger.events({ type: 'session.' })) this.#replay(event)
+    let unnamed: ReadMark | undefined
+    for (const event of this.#ledger.events({ type: 'session.' })) unnamed = this.#replay(event, unnamed)
+    if (unnamed !== undefined) this.#restore(unnamed)
     for (const event of this.#ledger.events({ type: 'device.forgotten' })) this.#replayForgotten(event)
     this.#settleAll()
   }
@@ -122,7 +129,7 @@ export class SessionTracks implements Sessions, SubjectStore {
   }
 
   #decideFromHistory(track: Track, eventMs: number, nowMs: number, into: Decision): void {
-    if (eventMs < track.floorMs) return
+    if (eventMs < Math.max(track.floorMs, this.#lostMs)) return
     const { intervals } = track
     for (let i = intervals.length - 1; i >= 0; i--) {
       const interval = intervals[i]!
@@ -206,13 +213,13 @@ export class SessionTracks implements Sessions, SubjectStore {
     }
   }
 
-  /** Where the person was, nobody was. */
+  /** Where the person was, somebody was: nobody's session becomes longer by it. */
   erase(subject: OperatorId): { readonly erased: number; readonly held: number } {
     const { records } = this.locate(subject)
     if (this.#held.has(subject)) return { erased: 0, held: records }
     for (const track of this.#tracks) {
       if (track === undefined || !track.marks.some((mark) => mark.operator === subject)) continue
-      track.marks = track.marks.map((mark) => (mark.operator === subject ? { ...mark, kind: mark.kind === 'on' ? 'nobody' : 'off', operator: undefined, country: undefined, session: '' } : mark))
+      track.marks = track.marks.map((mark) => (mark.operator === subject ? unnamedOf(mark) : mark))
       this.#settle(track)
     }
     return { erased: records, held: 0 }
@@ -231,19 +238,26 @@ export class SessionTracks implements Sessions, SubjectStore {
     const track = this.#trackOf(machine)
     if (track === undefined) return
     // A terminal that sends again what it sent before changes nothing.
-    if (track.marks.some((mark) => mark.kind === kind && mark.atMs === atMs && mark.operator === identity?.operator)) return
+    if (track.marks.some((mark) => mark.kind === kind && mark.atMs === atMs && mark.operator === identity?.operator && !mark.isErased)) return
     if (this.#isFlooded(machine, track, receivedMs)) return
     const mark: Mark = {
-      kind, atMs, order: this.#order++, operator: identity?.operator, country: identity?.country,
+      kind, atMs, order: this.#order++, operator: identity?.operator, country: identity?.country, isErased: false,
       session: kind === 'on' ? Buffer.from(this.#random(16)).toString('hex') : '',
     }
-    this.#insert(track, mark)
     // The ledger gets what the decision rests on; nobody's marks are sealed under the gateway's own row.
-    this.#write({
-      type: kind === 'on' ? 'session.on' : 'session.off',
-      ...(identity === undefined ? {} : { subject: { type: 'operator', id: identity.operator } }),
-      body: { machine, kind, operator: identity?.operator, country: identity?.country, session: mark.session, event_ms: atMs, received_ms: receivedMs },
+    const type = kind === 'on' ? 'session.on' : 'session.off'
+    const body = { machine, kind, event_ms: atMs, received_ms: receivedMs }
+    if (identity === undefined) {
+      this.#write({ type, body })
+      return this.#insert(track, mark)
+    }
+    // Its day's key ends both; the person's key ends the second only.
+    this.#write({ type, body: { ...body, names: 'next' } })
+    const isWritten = this.#write({
+      type, subject: { type: 'operator', id: identity.operator },
+      body: { ...body, operator: identity.operator, country: identity.country, session: mark.session },
     })
+    this.#insert(track, isWritten ? mark : unnamedOf(mark))
   }
 
   #trackAt(machine: MachineId): Track | undefined {
@@ -297,23 +311,49 @@ export class SessionTracks implements Sessions, SubjectStore {
     return true
   }
 
-  #write(event: LedgerEvent): void {
+  #write(event: LedgerEvent): boolean {
     try {
       this.#ledger.enqueue(event)
+      return true
     } catch {
-      // The ledger says so itself: it is not healthy, and nobody is known until it is.
+      // The ledger says so itself: it is not healthy, and nobody is known until it is. Or the person was erased just now.
+      return false
     }
   }
 
-  #replay(event: StoredEvent): void {
-    const { body } = event
-    if (body === undefined) return
-    const atMs = Number(body['event_ms'])
-    const operator = body['operator'] as OperatorId | undefined
-    const track = this.#trackOf(body['machine'] as MachineId)
+  /**
+   * One session event.
+   * @param unnamed  the event before, when it leaves the name to this one: it counts only when this one cannot be read
+   * @returns the same for the next event
+   */
+  #replay(event: StoredEvent, unnamed: ReadMark | undefined): ReadMark | undefined {
+    const read = readMark(event)
+    const isNext = unnamed !== undefined && unnamed.mark.seq === event.seq - 1
+    const isNamed = isNext && read !== undefined && read.mark.operator !== undefined
+      && read.machine === unnamed.machine && read.mark.kind === unnamed.mark.kind && read.mark.atMs === unnamed.mark.atMs
+    if (unnamed !== undefined && !isNamed) this.#restore(unnamed)
+    if (read?.mark.isErased === true) return read
+    if (read !== undefined) this.#restore(read)
+    else if (!isNext) this.#lose(event.day)
+    return undefined
+  }
+
+  #restore({ machine, mark }: ReadMark): void {
+    const track = this.#trackOf(machine)
     if (track === undefined) return
     if (track.marks.length >= 2 * LIMITS.sessionMarks) this.#trim(track)
-    track.marks.push({ kind: body['kind'] as Mark['kind'], atMs, order: this.#order++, seq: event.seq, operator, country: body['country'] as string | undefined, session: String(body['session']) })
+    track.marks.push({ ...mark, order: this.#order++ })
+  }
+
+  /**
+   * A mark that nobody can read and that no other stands beside: it may have ended a session at any machine, at any time up to
+   * the end of its day. Days whose keys were ended by `sweep` are so old that this changes nothing.
+   */
+  #lose(day: string): void {
+    const fromMs = Date.parse(day)
+    const now = this.#clock.now()
+    const toMs = now >= fromMs ? Math.min(now, fromMs + DAY_MS) : fromMs + DAY_MS
+    this.#lostMs = Math.max(this.#lostMs, toMs + LIMITS.eventAheadMs)
   }
 
   /** What was forgotten stays forgotten. */
@@ -332,13 +372,13 @@ export class SessionTracks implements Sessions, SubjectStore {
   /** Computes the intervals of a machine from its marks. */
   #settle(track: Track): void {
     this.#trim(track)
-    track.intervals = intervalsOf(track.marks, this.#sessionMaxMs, this.#quarantineMs, (operator) => this.#states.rowOf(operator))
+    track.intervals = intervalsOf(this.#lostMs > 0 ? withLost(track.marks, this.#lostMs) : track.marks, this.#sessionMaxMs, this.#quarantineMs, (operator) => this.#states.rowOf(operator))
     this.#bringForward(track)
   }
 
   /** Sorts the marks, and forgets the oldest at the bound. Whether the first one left was a hand-over is forgotten too: nobody is known in its quarantine. */
   #trim(track: Track): void {
-    track.marks.sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+    track.marks.sort(byTime)
     if (track.marks.length <= LIMITS.sessionMarks) return
     track.marks = track.marks.slice(-LIMITS.sessionMarks)
     track.floorMs = Math.max(track.floorMs, track.marks[0]!.atMs + this.#quarantineMs)
@@ -349,7 +389,7 @@ export class SessionTracks implements Sessions, SubjectStore {
     const { slot } = track
     const newest = track.intervals.at(-1)
     const isKnown = newest !== undefined && newest.row !== NOBODY
-    this.#times[slot * TIMES + FROM] = isKnown ? Math.max(newest.fromMs, newest.quarantineMs, track.floorMs) : Number.POSITIVE_INFINITY
+    this.#times[slot * TIMES + FROM] = isKnown ? Math.max(newest.fromMs, newest.quarantineMs, track.floorMs, this.#lostMs) : Number.POSITIVE_INFINITY
     this.#times[slot * TIMES + TO] = isKnown ? newest.toMs : Number.NEGATIVE_INFINITY
     this.#times[slot * TIMES + ROW] = isKnown ? newest.row : NOBODY
     this.#names[slot * NAMES] = newest?.operator
@@ -358,7 +398,10 @@ export class SessionTracks implements Sessions, SubjectStore {
     this.#names[slot * NAMES + 3] = undefined
   }
 
-  /** Nobody is known, but everybody who may have been there is heard: what all of them allow, and what any of them refused. */
+  /**
+   * Nobody is known, but everybody who may have been there is heard: what all of them allow, what any of them refused, and
+   * where they come from. What an erased person refused is not known any more, so everything counts as refused.
+   */
   #restrict(interval: Interval, eventMs: number, nowMs: number, into: Decision): void {
     let no = into.no
     let seq = into.seq
@@ -366,13 +409,14 @@ export class SessionTracks implements Sessions, SubjectStore {
     let siteYes = -1
     let notice = -1
     for (let i = -1; i < interval.others.length; i++) {
-      const row = i < 0 ? interval.row : interval.others[i]!
+      const { row, country, isErased } = i < 0 ? interval : interval.others[i]!
       const known = row !== NOBODY && this.#states.fillRow(row, eventMs, nowMs, into)
       yes &= known ? into.yes : 0
       siteYes &= known ? into.siteYes : 0
       notice &= known ? into.notice : 0
-      no |= known ? into.no : 0
+      no |= isErased ? -1 : known ? into.no : 0
       seq = Math.max(seq, known ? into.seq : 0)
+      addCountry(into, country)
     }
     into.yes = yes
     into.siteYes = siteYes
@@ -380,6 +424,14 @@ export class SessionTracks implements Sessions, SubjectStore {
     into.no = no
     into.seq = seq
   }
+}
+
+/** Every country once: the first two in places of their own, so that an ordinary hand-over allocates nothing. */
+function addCountry(into: Decision, country: string | undefined): void {
+  if (country === undefined || country === '' || country === into.country || country === into.otherCountry) return
+  if (into.country === undefined) into.country = country
+  else if (into.otherCountry === undefined) into.otherCountry = country
+  else if (into.furtherCountries?.includes(country) !== true) into.furtherCountries = [...(into.furtherCountries ?? []), country]
 }
 
 interface Mark {
@@ -393,20 +445,33 @@ interface Mark {
   readonly operator: OperatorId | undefined
   readonly country: string | undefined
   readonly session: string
+  /** Made by a person who was erased since: somebody, but not whom. */
+  readonly isErased: boolean
 }
 
-interface Interval {
-  readonly fromMs: number
-  toMs: number
+/** A mark as it stands in the ledger. */
+interface ReadMark {
+  readonly machine: MachineId
+  readonly mark: Mark
+}
+
+/** Somebody who was there until a time, or may have been. */
+interface Presence {
   /** Row of the decision table; -1 = nobody. */
   readonly row: number
   readonly operator: OperatorId | undefined
   readonly country: string | undefined
+  readonly isErased: boolean
+  toMs: number
+}
+
+interface Interval extends Presence {
+  readonly fromMs: number
   readonly session: string
   /** Before this time nobody is known. */
   readonly quarantineMs: number
-  /** Rows of those who may still have been there. */
-  readonly others: readonly number[]
+  /** Those who may still have been there. */
+  readonly others: readonly Presence[]
 }
 
 interface Track {
@@ -423,58 +488,84 @@ interface Track {
   floodedUntilMs: number
 }
 
+/** What is left of a mark without its person. */
+function unnamedOf(mark: Mark): Mark {
+  return { ...mark, operator: undefined, country: undefined, session: '', isErased: true }
+}
+
+function readMark({ body, seq }: StoredEvent): ReadMark | undefined {
+  if (body === undefined) return undefined
+  const isErased = body['names'] === 'next'
+  return {
+    machine: body['machine'] as MachineId,
+    mark: {
+      kind: body['kind'] as Mark['kind'], atMs: Number(body['event_ms']), order: 0, seq, operator: body['operator'] as OperatorId | undefined,
+      country: body['country'] as string | undefined, session: String(body['session'] ?? ''), isErased,
+    },
+  }
+}
+
+function withLost(marks: readonly Mark[], lostMs: number): Mark[] {
+  return [...marks, { kind: 'nobody', atMs: lostMs, order: -1, operator: undefined, country: undefined, session: '', isErased: false } as const].sort(byTime)
+}
+
+function byTime(a: Mark, b: Mark): number {
+  return a.atMs - b.atMs || a.order - b.order
+}
+
 /**
- * Exported for its test.
  * - A sign-on ends the session of who was there; by another person it is a hand-over.
  * - A sign-off by who is there, or without a name, ends the session. A sign-off by somebody else (two cards, ground rescue)
  *   leaves the newer person signed on, in a new quarantine.
  * - Nobody ends the session, with a quarantine for what the person before refused.
+ * - An erased person's sign-on is one of somebody who is never known. Which sign-off belonged to it cannot be told any more, so
+ *   only the next sign-on, a sign-off without a name or the time ends it: others get no more time by it, at most a quarantine.
  */
-export function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs: number, rowOf: (operator: OperatorId) => number): Interval[] {
+function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs: number, rowOf: (operator: OperatorId) => number): Interval[] {
   const intervals: Interval[] = []
   /** People whose sign-off shows that they were there until then, beside who was signed on. */
   const left: Presence[] = []
   for (const mark of marks) {
     const open = intervals.at(-1)
     const isOpen = open !== undefined && open.toMs > mark.atMs
+    const row = mark.operator === undefined ? NOBODY : rowOf(mark.operator)
+    const { operator, country, session, isErased } = mark
     if (mark.kind === 'off') {
       if (!isOpen) continue
+      const isAnother = isErased || (operator !== undefined && operator !== open.operator)
+      if (isAnother) left.push({ row, operator, country, isErased, toMs: mark.atMs })
+      if (isAnother && open.isErased) continue
       const { toMs } = open
       open.toMs = mark.atMs
-      if (mark.operator === undefined || mark.operator === open.operator || open.operator === undefined) continue
-      left.push({ row: rowOf(mark.operator), operator: mark.operator, toMs: mark.atMs })
-      const others = rowsAround([...intervals, ...left], mark.atMs - quarantineMs, open.operator)
+      if (!isAnother || open.operator === undefined) continue
+      const others = around([...intervals, ...left], mark.atMs - quarantineMs, open.operator)
       intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others })
       continue
     }
     if (isOpen) open.toMs = mark.atMs
-    const others = rowsAround([...intervals, ...left], mark.atMs - quarantineMs, mark.operator)
+    const others = around([...intervals, ...left], mark.atMs - quarantineMs, operator)
     if (mark.kind === 'nobody') {
       const endMs = mark.atMs + quarantineMs
-      intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', quarantineMs: endMs, others })
+      intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', isErased: false, quarantineMs: endMs, others })
       continue
     }
     intervals.push({
       fromMs: mark.atMs,
       toMs: mark.atMs + sessionMaxMs,
-      row: rowOf(mark.operator!),
-      operator: mark.operator,
-      country: mark.country,
-      session: mark.session,
-      quarantineMs: others.length > 0 ? mark.atMs + quarantineMs : mark.atMs,
+      row, operator, country, session, isErased,
+      quarantineMs: isErased ? Number.POSITIVE_INFINITY : others.length > 0 ? mark.atMs + quarantineMs : mark.atMs,
       others,
     })
   }
   return intervals
 }
 
-interface Presence {
-  readonly row: number
-  readonly operator: OperatorId | undefined
-  readonly toMs: number
-}
-
-/** Rows of everybody but one who was there after a time. */
-function rowsAround(presences: readonly Presence[], sinceMs: number, except: OperatorId | undefined): number[] {
-  return [...new Set(presences.filter(({ toMs, operator }) => toMs > sinceMs && operator !== except).map(({ row }) => row))]
+/** Everybody but one who was there after a time, each person once. */
+function around(presences: readonly Presence[], sinceMs: number, except: OperatorId | undefined): Presence[] {
+  const found: Presence[] = []
+  for (const presence of presences) {
+    if (presence.toMs <= sinceMs || (presence.operator !== undefined && presence.operator === except)) continue
+    if (!found.some((one) => one.row === presence.row && one.country === presence.country && one.isErased === presence.isErased)) found.push(presence)
+  }
+  return found
 }

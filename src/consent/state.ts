@@ -22,6 +22,12 @@ export interface ConsentTableOptions {
   readonly scopeOf?: (purpose: PurposeId) => unknown
   /** Whether `now` goes beyond `granted`; without it, any field treated otherwise counts as wider. */
   readonly wider?: (granted: unknown, now: unknown) => boolean
+  /**
+   * Called when a yes has ended without the person: by its time, or because the rules became wider. The state is in force then,
+   * in every row that ends with it. Not called for what the ledger tells at the start. It may come from within `fill`, `change`,
+   * `show`, `usePolicy` or `sweep`, and must not throw.
+   */
+  readonly onEnded?: (operator: OperatorId, purpose: PurposeId, reason: 'expired' | 'invalidated') => void
 }
 
 /** What a change did, with what a receipt says of it. */
@@ -388,18 +394,23 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       body: { at, policy: policy.id, rules: policy.hash, purpose, scope: stored, scope_sha256: scope.sha256, wider },
     })
     this.#scopes.set(purpose, { seq, sha256: scope.sha256, value: stored })
-    if (wider) this.#invalidate(purpose, seq, at)
+    if (!wider) return
+    for (const operator of this.#invalidate(purpose, seq, at)) this.#options.onEnded?.(operator, purpose, 'invalidated')
   }
 
-  #invalidate(purpose: PurposeId, seq: number, atMs: number): void {
+  /** Returns whose yes ended. */
+  #invalidate(purpose: PurposeId, seq: number, atMs: number): readonly OperatorId[] {
+    const ended: OperatorId[] = []
     this.#widenings.push({ seq, purpose, atMs })
     for (let row = 0; row < this.#ids.length; row++) {
       const flags = this.#flags(row, purpose)
       if ((flags & (Flag.yes | Flag.local)) === 0) continue
       this.#setFlags(row, purpose, flags & Flag.no)
       this.#numbers[row * NUMBERS + SEQ] = seq
+      ended.push(this.#ids[row]!)
     }
     this.#histories.clear()
+    return ended
   }
 
   /** Purposes whose yes was given no later than a time. Cold: reads the person's history, which is then kept for a while. */
@@ -428,6 +439,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   #expire(row: number, nowMs: number): void {
     let until = NONE
     const operator = this.#ids[row]!
+    const ended: PurposeId[] = []
     for (const { purpose, state, expiresAtMs, seq } of this.#historyOf(row).values()) {
       if (!isYes(state) || expiresAtMs === undefined) continue
       if (nowMs < expiresAtMs) {
@@ -435,6 +447,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
         continue
       }
       this.#setFlags(row, purpose, 0)
+      ended.push(purpose)
       if (!this.#ledger.healthy) continue
       try {
         const at = this.#options.clock.now()
@@ -445,6 +458,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     }
     this.#numbers[row * NUMBERS + UNTIL] = until
     this.#histories.delete(row)
+    for (const purpose of ended) this.#options.onEnded?.(operator, purpose, 'expired')
   }
 }
 

@@ -18,6 +18,14 @@ export type StreamId = Branded<string, 'StreamId'>
 /** What output, stream, recipient, purpose, field and domain names must match (rules-language 5). */
 export const NAME = /^[A-Za-z0-9_.-]+$/
 
+/**
+ * A card, PIN or number in the form in which two of them are compared: Unicode NFC, no outer spaces. `007` and `7` are two cards.
+ * A field of bytes is read as lower-case hex.
+ */
+export function cardText(card: string): string {
+  return card.normalize('NFC').toWellFormed().trim()
+}
+
 /** An MQTT topic level that may safely be filled into a template: no separator, no wildcard, no NUL, not empty, not a `$` topic. */
 export function isTopicLevel(text: string): boolean {
   return text.length > 0 && text.length <= 256 && !/[/+#\u0000]/.test(text) && !text.startsWith('$')

@@ -27,7 +27,7 @@ export function machine(id: string, more: Partial<Machine> = {}): Machine {
 }
 
 export function account(id: string, more: Partial<RecipientAccount> = {}): RecipientAccount {
-  return { id: id as RecipientId, credential: undefined, certificate: undefined, ...more }
+  return { id: id as RecipientId, user: id, credential: undefined, certificate: undefined, ...more }
 }
 
 export function record(recipient: string, topic: string, payload: string | Buffer, more: Partial<OutboxRecord> = {}): OutboxRecord {
