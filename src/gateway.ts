@@ -202,16 +202,21 @@ class Running implements Gateway, Control {
     const { log, clock, metrics } = this.#parts
     this.#loadRegistries()
     await this.#loadRules()
-    const count = (name: BrokerCount, by?: number): void => this.#count(name, by)
+    const counting = (listener: string) => (name: BrokerCount, by?: number): void => this.#count(listener, name, by)
     const credentials = createCredentials()
-    const broker = { clock, count, log, credentials }
+    const broker = { clock, log, credentials }
+    const [atTerminals, atRecipients] = [counting('terminals'), counting('recipients')]
 
     this.#egress = await createEgress({
       ...broker,
+      count: atRecipients,
       directory: this.#registries,
       allowed: (recipient) => this.#pipeline.active?.topicsOf(recipient) ?? [],
       gate: (record) => this.#mayLeave(record),
-      onDelivered: this.#outbox.onDelivered,
+      onDelivered: (record, credential) => {
+        metrics.counter('delivered_total', record.output).add()
+        this.#outbox.onDelivered(record, credential)
+      },
     })
     const egress = this.#egress
     this.#outbox.attach(localOutlet({
@@ -224,15 +229,22 @@ class Running implements Gateway, Control {
 
     this.#ingress = await createIngress({
       ...broker,
+      count: atTerminals,
       directory: this.#registries,
       handle: (publish) => void this.#pipeline.handle(publish),
-      committed: (callback) => this.#outbox.committed(callback),
+      committed: (callback) => {
+        const began = clock.monotonic()
+        this.#outbox.committed((error) => {
+          metrics.commit((clock.monotonic() - began) / 1000)
+          callback(error)
+        })
+      },
       limits: { packetBytes: this.#config.limits.packetBytes, connectTimeMs: this.#config.limits.connectTimeMs, packetTimeMs: this.#config.limits.packetTimeMs, unanswered: this.#config.limits.unanswered, messagesPerSecond: this.#config.limits.messagesPerSecond },
     })
     const ingress = this.#ingress
     const { terminals, recipients, admin } = this.#config.listen
-    this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count, log }))
-    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => egress.accept(socket, via), count, log }))
+    this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
+    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => egress.accept(socket, via), count: atRecipients, log }))
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
       host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
@@ -339,10 +351,13 @@ class Running implements Gateway, Control {
       sessions: {
         // Durable before the terminal has its answer: a lost sign-off would leave a person signed on. A few a shift, so each has its own fsync.
         signOn: (machine, card, eventMs, receivedMs) => {
-          books.sessions.signOn(machine, identify(card, eventMs), eventMs, receivedMs)
+          const identity = identify(card, eventMs)
+          metrics.count('session_events_total', 1, identity === undefined ? 'unknown_card' : identity.kind === 'shared' ? 'shared_card' : 'on')
+          books.sessions.signOn(machine, identity, eventMs, receivedMs)
           books.ledger.flush()
         },
         signOff: (machine, card, eventMs, receivedMs) => {
+          metrics.count('session_events_total', 1, 'off')
           books.sessions.signOff(machine, identify(card, eventMs), eventMs, receivedMs)
           books.ledger.flush()
         },
@@ -516,7 +531,7 @@ class Running implements Gateway, Control {
         { name: 'admin', ...this.addresses.admin, tls: this.#config.listen.admin.tls !== undefined, connections: 0 },
       ],
       bridges: [],
-      machines: this.#registries.machines.size, operators: books.states.operators, sessions: books.sessions.size,
+      machines: this.#registries.machines.size, operators: books.states.operators, sessions: this.sessions().length,
       outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: undefined },
       ledger: { seq: books.ledger.head.seq, healthy: books.ledger.healthy },
       rules: policy === undefined ? undefined : { hash: policy.hash, policy: policy.id, activeSinceMs: this.#activeSinceMs },
@@ -525,10 +540,10 @@ class Running implements Gateway, Control {
 
   // --------------------------------------------------------------------------------------------------------------- counting
 
-  #count(name: BrokerCount, by = 1): void {
+  #count(listener: string, name: BrokerCount, by = 1): void {
     const { metrics } = this.#parts
     if (name.startsWith('kill.')) metrics.count('kills_total', by, name.slice(5))
-    else if (name === 'connection') metrics.count('connections_total', by)
+    else if (name === 'connection') metrics.count('connections_total', by, listener)
     else if (name === 'will') metrics.count('wills_discarded_total', by)
     else metrics.count('broker_events_total', by, name)
   }
@@ -537,9 +552,10 @@ class Running implements Gateway, Control {
     const { metrics, books } = this.#parts
     metrics.gauge('connections', this.#ingress?.connections ?? 0, 'terminals')
     metrics.gauge('connections', this.#egress?.connections ?? 0, 'recipients')
-    metrics.gauge('sessions', books.sessions.size)
+    metrics.gauge('sessions', this.sessions().length)
     metrics.gauge('outbox_records', this.#outbox.depth)
     metrics.gauge('outbox_bytes', this.#outbox.bytes)
+    for (const [reason, count] of Object.entries(this.#outbox.stats.purged)) metrics.counter('outbox_purged_total', reason).set(count)
     metrics.gauge('ready', this.health().ready ? 1 : 0)
   }
 

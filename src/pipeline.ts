@@ -59,6 +59,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const { sessions, consent, outbox, metrics } = parts
   let active: Snapshot | undefined
   const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes + 1)
+  const receivedBytes = metrics.counter('received_bytes_total')
   const facts = createFacts()
   const decision = nobody()
   const context = createContext()
@@ -106,6 +107,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     }
     if (entry === undefined) return refuse(publish, undefined, Verdict.no_case.code)
     entry.received.add()
+    receivedBytes.add(length)
     if (facts.machine !== '' && facts.machine !== machine.id) return refuse(publish, entry, Verdict.foreign_machine.code)
 
     // Attribute and decide: whatever is in doubt stays "nobody known".

@@ -347,7 +347,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       const handover = typeof payload === 'object' ? handovers.get(payload) : undefined
       if (handover === undefined) return null
       if (!isCovered(handover)) return undefined
-      const { variant } = handover
+      const variant = handover.swapped ? undefined : handover.variant
       if (!swaps || variant === undefined || variant === null) return null
       let other = instead.get(handover)
       if (other === undefined) {

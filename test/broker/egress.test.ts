@@ -1,4 +1,8 @@
+import { Duplex } from 'node:stream'
+import { generate } from 'mqtt-packet'
+import type { Packet } from 'mqtt-packet'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import type { OperatorId } from '../../src/domain/ids.ts'
 import type { OutboxRecord } from '../../src/domain/ports.ts'
 import { RawClient, account, client, pause, publishPacket, record, startEgress, until } from './stage.ts'
 import type { EgressStage } from './stage.ts'
@@ -320,6 +324,232 @@ describe('what a recipient may not', () => {
     await publish(record('planner-co', PLANNING, 'm'))
     await until(() => got(own).length === 1)
     expect([got(other), other.socket.destroyed]).toEqual([[], false])
+  })
+})
+
+/** A connection whose far side takes nothing once it is held: what is written stays in the gateway until `release`. */
+class Pipe extends Duplex {
+  arrived = ''
+  held = false
+  #release: () => void = () => undefined
+
+  constructor() {
+    super({ writableHighWaterMark: 1_024 })
+    this.on('error', () => undefined)
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    const take = (): void => {
+      this.arrived += chunk.toString('latin1')
+      done()
+    }
+    if (this.held) this.#release = take
+    else take()
+  }
+
+  release(): void {
+    this.held = false
+    this.#release()
+  }
+}
+
+async function slowReader({ egress }: EgressStage, qos: 0 | 1 | 2, clean: boolean): Promise<Pipe> {
+  const pipe = new Pipe()
+  open.push({ close: () => pipe.destroy() })
+  egress.accept(pipe, { plain: true, certificate: undefined })
+  const say = async (packet: unknown): Promise<void> => {
+    pipe.push(generate(packet as Packet))
+    await pause(10)
+  }
+  await say({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean, clientId: 'slow', keepalive: 0, username: 'planner-co' })
+  await say({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: 'out/planning/+', qos }] })
+  pipe.held = true
+  return pipe
+}
+
+type Tracked = OutboxRecord & { payload: Buffer; payloadIfWithdrawn: Buffer | null | undefined; revision: number }
+
+/** Like a record of the outbox, which changes its own object: `dropped` and `swapped` are what a purge there does to it. */
+function ofAnna(payload: string, payloadIfWithdrawn: Buffer | null, more: Partial<OutboxRecord> = {}): Tracked {
+  return { ...record('planner-co', PLANNING, payload, { subjects: ['op-anna' as OperatorId], basis: 'consent', ...more }), payloadIfWithdrawn, revision: 0 } as Tracked
+}
+
+function dropped(given: Tracked): void {
+  given.payload = Buffer.alloc(0)
+  given.payloadIfWithdrawn = undefined
+  given.revision++
+}
+
+function swapped(given: Tracked): void {
+  given.payload = given.payloadIfWithdrawn ?? given.payload
+  given.payloadIfWithdrawn = undefined
+  given.revision++
+}
+
+const annas = (given: OutboxRecord): boolean => given.subjects.includes('op-anna' as OperatorId) && given.payloadIfWithdrawn !== undefined
+/** The gateway's gate before it has heard of a withdrawal: what a purge must do, it does here without its help. */
+const openGate = { gate: () => true } as const
+
+describe('a withdrawal', () => {
+  it.each([0, 1, 2] as const)('QoS %i: nothing covered reaches a live reader that was slow, and its connection is reset', async (qos) => {
+    const made = await stage(openGate)
+    const slow = await slowReader(made, qos, true)
+    for (let index = 0; index < 5; index++) made.egress.publish(ofAnna(`SECRET-${index} ${'x'.repeat(2_000)}`, null, { qos }), () => undefined)
+    await pause(20)
+    const { cut } = made.egress.purge(annas)
+    expect(await cut()).toBe(5)
+    slow.release()
+    await pause(20)
+    // The piece that the far side was just being given when the purge began is on the wire; nothing after it comes.
+    expect(slow.arrived.match(/SECRET-\d/g)?.length ?? 0).toBeLessThanOrEqual(1)
+    expect([slow.destroyed, made.of('kill.withdrawal')]).toEqual([true, 1])
+  })
+
+  it('leaves connections alone that hold nothing of it, and those that acknowledge in time', async () => {
+    const made = await stage(openGate)
+    const prompt = await client(made.port, { username: 'planner-co', clientId: 'prompt' })
+    await prompt.subscribeAsync('out/planning/+', { qos: 1 })
+    const slow = await slowReader(made, 1, true)
+    const other = await subscriber(made.port, 'oem-cloud', [{ topic: 'out/+/+', qos: 1 }])
+    made.egress.publish(record('oem-cloud', PLANNING, 'free'), () => undefined)
+    made.egress.publish(ofAnna('covered', null), () => undefined)
+    // Out to both, acknowledged by neither.
+    expect(await made.egress.purge(annas).cut()).toBe(2)
+    expect([prompt.connected, other.socket.destroyed, slow.destroyed]).toEqual([true, false, true])
+    await prompt.endAsync()
+  })
+
+  it('takes nothing from a persistent session that is not covered: it comes back to the rest', async () => {
+    const made = await stage(openGate)
+    const first = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await made.publish(record('planner-co', PLANNING, 'one'))
+    const [purge, swap] = [ofAnna('precise', null), ofAnna('fine', Buffer.from('coarse'))]
+    for (const each of [purge, swap]) await made.publish(each)
+    await made.publish(record('planner-co', PLANNING, 'two'))
+    await until(() => got(first).length === 4)
+    const gone = made.egress.purge(annas)
+    dropped(purge)
+    swapped(swap)
+    expect([gone.purged, gone.swapped, await gone.cut()]).toEqual([1, 1, 2])
+    await first.closed
+    const again = await subscriber(made.port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length === 3)
+    await pause(20)
+    expect(got(again)).toEqual([`${PLANNING} one q1 dup`, `${PLANNING} coarse q1 dup`, `${PLANNING} two q1 dup`])
+  })
+
+  it('reaches what is between the gate and the socket', async () => {
+    const made = await stage(openGate)
+    const first = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    made.egress.publish(ofAnna('covered', null), () => undefined)
+    // The engine has asked for it and writes it in a later turn.
+    await Promise.resolve()
+    await Promise.resolve()
+    expect(made.delivered.length).toBe(1)
+    await made.egress.purge(annas).cut()
+    await first.closed
+    const again = await subscriber(made.port, 'planner-co', [], { clean: false })
+    await pause(20)
+    expect(got(again)).toEqual([])
+  })
+
+  it.each<['purged' | 'swapped', (given: Tracked) => void]>([['purged', dropped], ['swapped', swapped]])('what the outbox has %s since does not leave, even if nobody else says so', async (_, change) => {
+    const made = await stage(openGate)
+    const absent = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    absent.destroy()
+    await pause(20)
+    const given = ofAnna('fine', Buffer.from('coarse'), { retain: true })
+    await made.publish(given)
+    change(given)
+    const again = await subscriber(made.port, 'planner-co', [], { clean: false })
+    const later = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'later' })
+    await pause(20)
+    expect([got(again), got(later)]).toEqual([[], []])
+  })
+
+  it('puts the coarse variant in its place: for an absent session and in the retained copy', async () => {
+    const made = await stage({ gate: (given) => given.payloadIfWithdrawn === undefined })
+    const absent = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    absent.destroy()
+    await pause(20)
+    const given = ofAnna('fine', Buffer.from('coarse'), { retain: true })
+    await made.publish(given)
+    made.egress.purge(annas)
+    swapped(given)
+    const again = await subscriber(made.port, 'planner-co', [], { clean: false })
+    const later = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 0 }], { clientId: 'later' })
+    await until(() => got(again).length === 1 && got(later).length === 1)
+    expect([got(again), got(later)]).toEqual([[`${PLANNING} coarse q1`], [`${PLANNING} coarse q0 retain`]])
+  })
+
+  it('erasure leaves no variant behind', async () => {
+    const made = await stage(openGate)
+    const absent = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    absent.destroy()
+    await pause(20)
+    await made.publish(ofAnna('fine', Buffer.from('coarse')))
+    expect(made.egress.purge(annas, 'erasure')).toMatchObject({ purged: 1, swapped: 0 })
+    const again = await subscriber(made.port, 'planner-co', [], { clean: false })
+    await pause(20)
+    expect(got(again)).toEqual([])
+  })
+})
+
+describe('a log-in with a user name of its own', () => {
+  it('is left alone by a reload that changes nothing, and keeps its session', async () => {
+    const { port, accounts, egress, publish, of } = await stage()
+    accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    const live = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'live' })
+    const absent = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'absent', clean: false })
+    absent.destroy()
+    await pause(20)
+    egress.recheck()
+    expect(await publish(record('planner-co', PLANNING, 'm'))).toBe(2)
+    await until(() => got(live).length === 1)
+    const again = await subscriber(port, 'night-shift', [], { clientId: 'absent', clean: false })
+    await until(() => got(again).length === 1)
+    expect([got(again), of('kill.revoked')]).toEqual([[`${PLANNING} m q1`], 0])
+  })
+
+  it('gets again what it did not acknowledge', async () => {
+    const { port, accounts, publish } = await stage()
+    accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    const first = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await publish(record('planner-co', PLANNING, 'm'))
+    await first.next('publish')
+    first.destroy()
+    const again = await subscriber(port, 'night-shift', [], { clean: false })
+    await until(() => got(again).length === 1)
+    expect(got(again)).toEqual([`${PLANNING} m q1 dup`])
+  })
+
+  it('that is removed takes its own sessions along, and not those of the recipient\'s other log-ins', async () => {
+    const { port, accounts, egress, publish } = await stage()
+    accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    for (const user of ['night-shift', 'planner-co']) {
+      const one = await subscriber(port, user, [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+      one.destroy()
+    }
+    await pause(20)
+    accounts.delete('night-shift')
+    egress.recheck()
+    expect(await publish(record('planner-co', PLANNING, 'm'))).toBe(1)
+  })
+
+  it('that serves another recipient after a reload brings nothing of the first one along', async () => {
+    const { port, accounts, egress, publish } = await stage()
+    accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    const first = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(20)
+    await publish(record('planner-co', PLANNING, 'm'))
+    accounts.set('night-shift', account('oem-cloud', { user: 'night-shift' }))
+    egress.recheck()
+    const again = await subscriber(port, 'night-shift', [], { clean: false })
+    await pause(20)
+    expect([got(again), await publish(record('planner-co', PLANNING, 'n'))]).toEqual([[], 0])
   })
 })
 

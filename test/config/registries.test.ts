@@ -143,7 +143,13 @@ describe('operators', () => {
     ['- { id: op-anna, kind: personal, cards: ["1"], country: ZZ }', '1:57 UNKNOWN-PLACE'],
     ['- { id: op-anna, kind: personal, cards: ["1"], valid: { from: 2025-02-30 } }', '1:63 BAD-VALUE'],
     ['- { id: op-anna, kind: personal, cards: ["1"], valid: { from: 2025-07-01, to: 2025-07-01 } }', '1:55 BAD-VALIDITY'],
-    ['- { id: op-a, kind: personal, cards: ["1"] }\n- { id: op-a, kind: shared, cards: ["2"] }', '2:21 DUPLICATE-ID'],
+    ['- { id: op-a, kind: personal, cards: ["1"] }\n- { id: op-a, kind: shared, cards: ["2"] }', '2:9 DUPLICATE-ID'],
+    ['- { id: op-a, kind: personal, cards: ["1"], valid: { to: 2025-07-01 } }\n- { id: op-a, kind: personal, cards: ["2"], valid: { from: 2025-07-01 } }', '2:9 DUPLICATE-ID'],
+    ['- { id: op-a, kind: personal, cards: ["1"] }\n- { id: op-b, kind: personal, cards: ["2", " 1"] }', '2:44 BAD-VALIDITY'],
+    // A letter with its accent, and the same as a letter and an accent.
+    ['- { id: op-a, kind: personal, cards: ["\u00e91"] }\n- { id: op-b, kind: personal, cards: ["e\u03011"] }', '2:39 BAD-VALIDITY'],
+    ['- { id: op-a, kind: personal, cards: ["1", "1 "] }', '1:44 DUPLICATE-ID'],
+    ['- { id: op-a, kind: personal, cards: ["1", "  "] }', '1:44 BAD-VALUE'],
   ])('%s', (text, expected) => {
     expect(list(load(text))).toEqual([expected])
     expect(load(text).operators).toBeUndefined()

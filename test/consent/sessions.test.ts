@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
+import type { OperatorEntry } from '../../src/consent/identities.ts'
 import { nobody, type Decision } from '../../src/domain/consent.ts'
 import { LIMITS } from '../../src/domain/limits.ts'
 import type { Identity, Machine } from '../../src/domain/ports.ts'
@@ -12,7 +13,8 @@ import { clockAt, DAY, folder, HOUR, machine, MINUTE, op, open, policy, register
  * Happens: `8:00 Ada on` = Ada signs on at eight and the gateway hears it at once; `8:00>9:30 Ada on` = it hears it at half past nine.
  *   Ada, Ben and Cem have cards of their own; `code` is the depot's shared PIN, `master` the technician's service code,
  *   `stranger` an unknown card, `somebody` a sign-off that names nobody. `restart` restarts the gateway, `off` and `on` set the
- *   machine's switch for operator data.
+ *   machine's switch for operator data, `erase Ben` erases him everywhere, and `destroy Ben` ends his keys only, as when the
+ *   gateway stops in the middle of erasing.
  * Then: `8:05 Ada` = data measured at 8:05 are Ada's, with her consent; `nobody` = nobody is known. `8:05>15:00 Ada` = measured at
  *   8:05 and arriving at 15:00. Days: `2/8:05` is the second day. A session ends after 12 h, a hand-over makes 2 min of quarantine,
  *   data may arrive 7 days late.
@@ -65,6 +67,14 @@ const table: readonly (readonly [situation: string, happens: string, then: strin
   ['it is switched off during a session: the past is forgotten as well', '8:00 Ada on; off', '8:05 nobody, 9:00 nobody'],
   ['switched off and on again: somebody must sign on anew', '8:00 Ada on; off; on', '8:05>9:00 nobody, 9:00 nobody'],
   ['switched off and on again, then a restart', '8:00 Ada on; off; on; restart', '8:05>9:00 nobody, 9:00 nobody'],
+  ['an erased person was nobody; who came after is who they were', '8:00 Ada on; 12:00 Ben on; erase Ada', '8:05>13:00 nobody, 11:59>13:00 nobody, 12:01>13:00 nobody, 12:02>13:00 Ben'],
+  ['erasing who took over gives nothing back to who was there before', '8:00 Ada on; 9:00 Ben on; erase Ben', '8:30>10:00 Ada, 9:05>10:00 nobody, 10:00 nobody, 19:00 nobody'],
+  ['the same after a restart', '8:00 Ada on; 9:00 Ben on; erase Ben; restart', '8:30>10:00 Ada, 9:05>10:00 nobody, 10:00 nobody, 19:00 nobody'],
+  ['the same when only the keys were destroyed before the restart', '8:00 Ada on; 9:00 Ben on; destroy Ben; restart', '8:30>10:00 Ada, 9:05>10:00 nobody, 10:00 nobody, 19:00 nobody'],
+  ['erased after signing off: who comes next keeps the quarantine', '8:00 Ben on; 11:59 Ben off; 12:00 Ada on; erase Ben; restart', '12:01 nobody, 12:02 Ada'],
+  ['the erased person\'s sign-off beside who is signed on still makes a quarantine', '8:00 Ada on; 9:00 Ben off; erase Ben; restart', '8:59>10:00 Ada, 9:01>10:00 nobody, 9:02>10:00 Ada'],
+  ['two people erased', '8:00 Ada on; 9:00 Ben on; 10:00 Cem on; erase Ben; erase Cem; restart', '8:30>11:00 Ada, 9:30>11:00 nobody, 10:30>11:00 nobody, 19:59 nobody'],
+  ['an erased person\'s session ends with the next sign-on', '8:00 Ben on; 9:00 Ada on; erase Ben; restart', '8:30>10:00 nobody, 9:01>10:00 nobody, 9:02>10:00 Ada'],
   ['switched off, on, and signed on anew', '8:00 Ada on; off; on; 10:00 Ada on; restart', '8:05>11:00 nobody, 10:30 Ada'],
 ]
 
@@ -99,6 +109,11 @@ class Scene {
       } else if (event === 'off' || event === 'on') {
         this.machine = { ...this.machine, operatorCollection: event }
         if (event === 'off') this.books.sessions.forget(this.machine.id)
+      } else if (event.startsWith('erase ') || event.startsWith('destroy ')) {
+        const [what, who] = event.split(' ') as [string, string]
+        const subject = op(`op-${who.toLowerCase()}`)
+        if (what === 'destroy') this.books.keys.destroy('operator', subject)
+        else for (const store of this.books.stores) store.erase(subject)
       } else {
         const [when, who, what] = event.split(' ') as [string, string, string]
         const [at, received] = times(when)
@@ -115,7 +130,7 @@ class Scene {
     const into = nobody()
     this.books.sessions.decide(this.machine, at, received, into)
     if (!into.known) {
-      expect(into).toMatchObject({ operator: undefined, country: undefined, session: '' })
+      expect(into).toMatchObject({ operator: undefined, session: '' })
       return 'nobody'
     }
     expect(into.session).toMatch(/^[0-9a-f]{32}$/)
@@ -192,10 +207,10 @@ describe('what a decision says', () => {
     const { seq } = books.states.change(says('op-ben', 'service.operate', 'refused'))
     signOn('ada', clock.ms)
     signOn('ben', clock.ms + HOUR)
-    expect(decide(clock.ms + HOUR + MINUTE)).toEqual({ known: false, yes: 2, siteYes: 2, no: 5, notice: 0, operator: undefined, country: undefined, session: '', seq, collection: true })
+    expect(decide(clock.ms + HOUR + MINUTE)).toEqual({ known: false, yes: 2, siteYes: 2, no: 5, notice: 0, operator: undefined, country: 'FR', otherCountry: 'DE', furtherCountries: undefined, session: '', seq, collection: true })
     // A stranger after Ben: what Ben refused still counts for a while.
     signOn('stranger', clock.ms + 2 * HOUR)
-    expect(decide(clock.ms + 2 * HOUR + MINUTE)).toMatchObject({ known: false, yes: 0, no: 1 })
+    expect(decide(clock.ms + 2 * HOUR + MINUTE)).toMatchObject({ known: false, yes: 0, no: 1, country: 'FR', otherCountry: undefined })
     expect(decide(clock.ms + 2 * HOUR + 2 * MINUTE)).toEqual({ ...nobody(), collection: true })
   })
 
@@ -207,6 +222,42 @@ describe('what a decision says', () => {
     expect(decide(clock.ms + HOUR - 1)).toMatchObject({ known: true, no: 0 })
     expect(decide(clock.ms + HOUR + MINUTE)).toMatchObject({ known: false, no: 4 })
     expect(decide(clock.ms + HOUR + 2 * MINUTE)).toMatchObject({ known: true, operator: 'op-ada', no: 0 })
+  })
+
+  it('in a quarantine names the countries of all who may have been there, each once', () => {
+    const { books, clock, signOn, decide } = started()
+    const entry = (id: string, country: string | undefined): OperatorEntry => ({ id: op(id), kind: 'personal', country, validFromMs: undefined, validToMs: undefined, cards: [id] })
+    books.identities.load([entry('op-ada', 'DE'), entry('op-dev', 'DE'), entry('op-ben', 'FR'), entry('op-cem', undefined), entry('op-eve', 'US-CA')])
+    const on = (who: string, minute: number): void => books.sessions.signOn(machine('SN-1'), books.identities.find(`op-${who}`, clock.ms), clock.ms + minute * MINUTE, clock.ms + minute * MINUTE)
+    const countries = (minute: number): unknown[] => {
+      const { known, country, otherCountry, furtherCountries } = decide(clock.ms + minute * MINUTE)
+      return [known, country, otherCountry, furtherCountries]
+    }
+    on('ada', 0)
+    expect(countries(1)).toEqual([true, 'DE', undefined, undefined])
+    on('dev', 10)
+    expect(countries(11)).toEqual([false, 'DE', undefined, undefined])
+    expect(countries(12)).toEqual([true, 'DE', undefined, undefined])
+    on('ben', 20)
+    expect(countries(21)).toEqual([false, 'FR', 'DE', undefined])
+    expect(countries(22)).toEqual([true, 'FR', undefined, undefined])
+    // Whoever has no country of their own adds none, and takes none away.
+    on('cem', 30)
+    expect(countries(31)).toEqual([false, 'FR', undefined, undefined])
+    expect(countries(32)).toEqual([true, undefined, undefined, undefined])
+    on('ada', 40)
+    on('ben', 40.5)
+    on('eve', 41)
+    expect(countries(42)).toEqual([false, 'US-CA', 'DE', ['FR']])
+    signOn('stranger', clock.ms + 50 * MINUTE)
+    expect(countries(51)).toEqual([false, 'US-CA', undefined, undefined])
+    // Nothing of it is left in the next decision.
+    const into = decide(clock.ms + 42 * MINUTE)
+    books.sessions.decide(machine('SN-other'), clock.ms, clock.ms, into)
+    expect(into).toEqual({ ...nobody(), collection: true })
+    // A batch over a hand-over concerns both.
+    books.sessions.decideSpan(machine('SN-1'), clock.ms, clock.ms + 25 * MINUTE, clock.ms + 25 * MINUTE, into)
+    expect(into).toMatchObject({ known: false, country: 'DE', otherCountry: 'FR', furtherCountries: undefined })
   })
 
   it('one card at two machines is the same person at both', () => {
@@ -298,7 +349,7 @@ describe('bounds', () => {
     const { books, clock, signOn, decide } = started()
     for (let i = 0; i <= LIMITS.sessionMarksPerHour + 50; i++) signOn(i % 2 === 0 ? 'ada' : 'ben', clock.ms + i * 1_000)
     const { seq } = books.ledger.head
-    expect(seq).toBeLessThan(LIMITS.sessionMarksPerHour + 10)
+    expect(seq).toBeLessThan(2 * LIMITS.sessionMarksPerHour + 10)
     const at = clock.ms + 10 * MINUTE
     signOn('ada', at)
     expect(decide(at + 5 * MINUTE).known).toBe(false)
@@ -360,6 +411,124 @@ describe('bounds', () => {
     again.sessions.decide(machine('SN-1'), clock.ms + HOUR + 3 * MINUTE, clock.ms + 2 * HOUR, into)
     expect(into.operator).toBe('op-ben')
     expect(again.ledger.healthy).toBe(true)
+  })
+})
+
+describe('erasing', () => {
+  it('leaves all that was refused refused while the erased person may have been there', () => {
+    const { books, clock, signOn, decide } = started()
+    books.states.change(says('op-ben', 'personalise', 'objected'))
+    signOn('ada', clock.ms)
+    signOn('ben', clock.ms + HOUR)
+    signOn('cem', clock.ms + 2 * HOUR)
+    const now = clock.ms + 3 * HOUR
+    for (const minute of [61, 90, 121]) expect(decide(clock.ms + minute * MINUTE, now).no & 4, `minute ${minute}`).toBe(4)
+    for (const store of books.stores) store.erase(op('op-ben'))
+    for (const minute of [61, 90, 121]) expect(decide(clock.ms + minute * MINUTE, now), `minute ${minute}`).toMatchObject({ known: false, yes: 0, no: -1 })
+    expect(decide(clock.ms + 125 * MINUTE, now)).toMatchObject({ known: true, no: 0 })
+  })
+
+  it('a sign-off at the moment of an erased one is no repetition of it', () => {
+    const { books, clock, signOn, decide } = started()
+    signOn('ada', clock.ms)
+    books.sessions.signOff(machine('SN-1'), books.identities.find('CARD-2222', clock.ms), clock.ms + HOUR, clock.ms + HOUR)
+    for (const store of books.stores) store.erase(op('op-ben'))
+    expect(decide(clock.ms + HOUR + 5 * MINUTE).operator).toBe('op-ada')
+    books.sessions.signOff(machine('SN-1'), undefined, clock.ms + HOUR, clock.ms + HOUR)
+    expect(decide(clock.ms + HOUR + 5 * MINUTE).known).toBe(false)
+  })
+
+  it('a mark that cannot be read and has no other beside it makes nobody known anywhere up to then', () => {
+    const path = folder()
+    const { books, clock, signOn, decide } = started(path)
+    const start = clock.ms
+    signOn('ada', start)
+    clock.ms = start + HOUR
+    // As an earlier version wrote it: with the person, and nothing else.
+    books.ledger.append({
+      type: 'session.on', subject: { type: 'operator', id: 'op-ben' },
+      body: { machine: 'SN-1', kind: 'on', operator: 'op-ben', country: 'FR', session: '00', event_ms: clock.ms, received_ms: clock.ms },
+    })
+    expect(decide(start + 30 * MINUTE, clock.ms).operator).toBe('op-ada')
+    for (const store of books.stores) store.erase(op('op-ben'))
+    books.close()
+    clock.ms = start + 2 * HOUR
+    const restarted = open(path, clock)
+    restarted.usePolicy(policy())
+    const who = (at: number, now = clock.ms): string | undefined => {
+      const into = nobody()
+      restarted.sessions.decide(machine('SN-1'), at, now, into)
+      return into.operator
+    }
+    for (let minute = 0; minute <= 120; minute += 5) expect(who(start + minute * MINUTE)).toBeUndefined()
+    for (let hour = 2; hour <= 13; hour++) expect(who(start + hour * HOUR, start + hour * HOUR)).toBeUndefined()
+    // From then on everything is as ever.
+    const at = start + 14 * HOUR
+    restarted.sessions.signOn(machine('SN-1'), restarted.identities.find('CARD-1111', at), at, at)
+    expect(who(at + MINUTE, at + MINUTE)).toBe('op-ada')
+  })
+
+  it('days that are over make nobody unknown', () => {
+    const path = folder()
+    const { books, clock, signOn } = started(path)
+    signOn('ada', clock.ms)
+    clock.ms += 10 * DAY
+    books.sweep(clock.ms)
+    signOn('ben', clock.ms)
+    books.close()
+    const again = open(path, clock)
+    again.usePolicy(policy())
+    const into = nobody()
+    again.sessions.decide(machine('SN-1'), clock.ms, clock.ms, into)
+    expect(into.operator).toBe('op-ben')
+  })
+
+  const events = fc.array(fc.record({
+    minute: fc.integer({ min: 0, max: 40 }),
+    who: fc.constantFrom('ada', 'ben', 'cem', 'stranger', 'somebody'),
+    off: fc.boolean(),
+    box: fc.constantFrom('SN-1', 'SN-1', 'SN-2'),
+  }), { minLength: 1, maxLength: 14 })
+
+  it('gives nobody else any time, any yes or any forgotten no; and a restart changes nothing', () => {
+    fc.assert(fc.property(events, fc.constantFrom(['op-ben'], ['op-ben', 'op-cem']), fc.boolean(), (list, erased, keysOnly) => {
+      const path = folder()
+      const { books, clock } = started(path)
+      const start = clock.ms
+      const now = start + 2 * HOUR
+      for (const who of ['op-ada', 'op-ben', 'op-cem']) books.states.change(says(who, 'improve.statistics', 'granted'))
+      books.states.change(says('op-ben', 'personalise', 'objected'))
+      books.states.change(says('op-ada', 'service.operate', 'refused'))
+      for (const { minute, who, off, box } of list) {
+        const at = start + minute * MINUTE
+        const identity = books.identities.find({ ada: 'CARD-1111', ben: 'CARD-2222', cem: 'CARD-3333', stranger: 'x', somebody: '' }[who]!, at)
+        if (off) books.sessions.signOff(machine(box), identity, at, now)
+        else books.sessions.signOn(machine(box), identity, at, now)
+      }
+      const times = ['SN-1', 'SN-2'].flatMap((box) => Array.from({ length: 180 }, (_, i) => ({ box, at: start + i * MINUTE / 2 })))
+      const ask = (from: Books): Decision[] => times.map(({ box, at }) => {
+        const into = nobody()
+        from.sessions.decide(machine(box), at, now, into)
+        return into
+      })
+      const before = ask(books)
+      const during = keysOnly ? undefined : (erased.forEach((who) => books.stores.forEach((store) => store.erase(op(who)))), ask(books))
+      if (keysOnly) for (const who of erased) books.keys.destroy('operator', who)
+      books.close()
+      const restarted = open(path, clock)
+      restarted.usePolicy(policy())
+      const after = ask(restarted)
+      if (during !== undefined) expect(after).toEqual(during)
+      for (const [i, one] of after.entries()) {
+        const was = before[i]!
+        const where = `${times[i]!.box} at minute ${i % 180 / 2} of ${JSON.stringify(list)}`
+        if (one.known) expect(one.operator, where).toBe(was.known ? was.operator : 'nobody')
+        expect(one.yes & ~was.yes, where).toBe(0)
+        expect(was.no & ~one.no, where).toBe(0)
+        if (one.known) expect(erased, where).not.toContain(one.operator)
+      }
+      restarted.close()
+    }), { numRuns: Number(process.env['RUNS'] ?? 40) })
   })
 })
 
