@@ -26,8 +26,8 @@ import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
 import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
 import { GatewayError, type Finding } from './domain/errors.ts'
-import type { MachineId, OperatorId, OutputId } from './domain/ids.ts'
-import type { Basis } from './domain/policy.ts'
+import type { MachineId, OperatorId, OutputId, PurposeId } from './domain/ids.ts'
+import type { Basis, Policy } from './domain/policy.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeSelector } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
@@ -40,6 +40,7 @@ import { localOutlet } from './outlet/local.ts'
 import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
 import { createPipeline, type Pipeline } from './pipeline.ts'
 import { Recollection } from './recollection.ts'
+import { grantedScope, isScopeWider } from './scope.ts'
 import { buildSnapshot, type OutputEntry, type Snapshot } from './snapshot.ts'
 
 export interface GatewayOptions {
@@ -79,8 +80,15 @@ export async function createGateway(config: GatewayConfig, options: GatewayOptio
   const first = makeDataFolder(config.data)
   const root = rootKey(join(config.data, 'root.key'), log)
   const metrics = createMetrics()
-  const books = openBooks({ folder: config.data, root, tenant: config.tenant, gateway: config.name, clock, onDamage: () => log.error('the ledger is damaged: everybody counts as unknown until it is restored') })
-  const running = new Running(config, { clock, log, metrics, books, root, version: options.version ?? '0.0.0', first })
+  const consented: Consented = { policy: undefined, ended: () => {} }
+  const books = openBooks({
+    folder: config.data, root, tenant: config.tenant, gateway: config.name, clock,
+    onDamage: () => log.error('the ledger is damaged: everybody counts as unknown until it is restored'),
+    scopeOf: (purpose) => (consented.policy === undefined ? undefined : grantedScope(consented.policy, purpose)),
+    wider: isScopeWider,
+    onEnded: (operator, purpose) => consented.ended(operator, purpose),
+  })
+  const running = new Running(config, { clock, log, metrics, books, consented, root, version: options.version ?? '0.0.0', first })
   try {
     await running.open()
   } catch (error) {
@@ -92,8 +100,12 @@ export async function createGateway(config: GatewayConfig, options: GatewayOptio
 
 function makeDataFolder(folder: string): boolean {
   const first = !existsSync(join(folder, 'root.key'))
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  chmodSync(folder, 0o700)
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    chmodSync(folder, 0o700)
+  } catch (error) {
+    throw new GatewayError('DATA-FOLDER', `The data folder ${folder} cannot be used (${(error as NodeJS.ErrnoException).code ?? 'error'}).`, 'Make it a folder that this user owns and may write, or name another one under `data:`.')
+  }
   return first
 }
 
@@ -103,11 +115,18 @@ function rootKey(path: string, log: Log): RootKey {
   return createRootKey(path)
 }
 
+/** What the books ask back: opened before the rules are known and before anything waits that a consent could cover. */
+interface Consented {
+  policy: Policy | undefined
+  ended: (operator: OperatorId, purpose: PurposeId) => void
+}
+
 interface Parts {
   readonly clock: Clock
   readonly log: Log
   readonly metrics: Metrics
   readonly books: Books
+  readonly consented: Consented
   readonly root: RootKey
   readonly version: string
   readonly first: boolean
@@ -136,6 +155,7 @@ class Running implements Gateway, Control {
   #activeSinceMs = 0
   #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
   #closing = false
+  #registryFindings: readonly Finding[] = []
   /** Times at which a card changes hands, ascending: what was cached for one side does not serve the other. */
   #borders: readonly number[] = []
   #stopWatching: () => void = () => {}
@@ -154,6 +174,15 @@ class Running implements Gateway, Control {
     this.#accepted = new AcceptedSet(config.data)
     this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
     const registries = this.#registries
+    // A yes that ended by its time or by wider rules takes with it what waits under it, as a withdrawal does.
+    parts.consented.ended = (subject, purpose) => {
+      const selector: PurgeSelector = { subject, purpose }
+      // It may be told from within a decision: the gate is closed at once, what recipients' queues hold is put right a turn later.
+      // What the outbox still holds is asked again at the gate; a coarse message that needed no yes stays.
+      setImmediate(() => {
+        if (!this.#closing) void this.#egress?.purge((record) => covered(selector, record) && !this.#mayLeave(record), 'withdrawal').cut()
+      })
+    }
     this.#keys = {
       root: root.bytes,
       tenant: config.tenant,
@@ -299,6 +328,7 @@ class Running implements Gateway, Control {
       this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0)
       this.#outbox.purge({ machine }, 'device_setting')
     }
+    this.#registryFindings = loaded.findings.filter((finding) => finding.severity === 'error')
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
     if (loaded.operators !== undefined) {
       try {
@@ -367,6 +397,7 @@ class Running implements Gateway, Control {
         return (topic) => matcher.match(topic)
       },
     })
+    this.#parts.consented.policy = policy
     books.usePolicy(policy)
     const previous = this.#pipeline.active?.policy.hash ?? ''
     this.#pipeline.swap(snapshot)
@@ -512,6 +543,8 @@ class Running implements Gateway, Control {
     const add = (code: string, severity: Reason['severity'], text: string, mend: string): void => void reasons.push({ code, severity, text, mend })
     if (this.#pipeline.active === undefined) add('NO-RULES', 'error', 'No rules were ever accepted: nothing is forwarded.', 'Run parapet check on the rules file and mend what it says.')
     if (this.#refused !== undefined) add('RULES-REFUSED', 'warning', 'The rules file was refused; the last accepted set stays active.', 'Run parapet check on the rules file and mend what it says.')
+    if (this.#registries.machines.size === 0) add('NO-MACHINES', 'error', 'The registry holds no machine: every message is refused.', 'Run parapet check with --config on the gateway file and mend what it says of the machines.')
+    for (const finding of this.#registryFindings.slice(0, 5)) add('REGISTRY-REFUSED', 'warning', `A registry file was refused, and its old entries stay: ${finding.place.file}:${finding.place.line}:${finding.place.col} ${finding.code}.`, 'Run parapet check with --config on the gateway file and mend what it says.')
     if (!this.#parts.books.ledger.healthy) add('LEDGER-DAMAGED', 'error', 'The ledger cannot be trusted: everybody counts as unknown and nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
     if (!this.#outbox.healthy) add('OUTBOX-UNHEALTHY', 'error', 'The outbox cannot be written: QoS 1 and 2 stay unacknowledged.', 'Look at free space and health of the disk that holds the data folder.')
     else if (this.#outbox.bytes > this.#config.limits.outboxBytes * 0.9) add('OUTBOX-FULL', 'warning', 'The outbox is almost full.', 'See why its destinations do not take messages, or raise limits.outbox_bytes.')
@@ -549,7 +582,7 @@ class Running implements Gateway, Control {
   }
 
   #gauges(): void {
-    const { metrics, books } = this.#parts
+    const { metrics } = this.#parts
     metrics.gauge('connections', this.#ingress?.connections ?? 0, 'terminals')
     metrics.gauge('connections', this.#egress?.connections ?? 0, 'recipients')
     metrics.gauge('sessions', this.sessions().length)

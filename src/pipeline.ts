@@ -194,8 +194,10 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   }
 
   function stricterOf(output: OutputEntry, country: string | undefined): BasisEntry | undefined {
-    const basis = output.basisFor(country, decision.country)
-    return decision.otherCountry === undefined ? basis : stricter(basis, output.basisFor(country, decision.otherCountry))
+    let basis = output.basisFor(country, decision.country)
+    if (decision.otherCountry !== undefined) basis = stricter(basis, output.basisFor(country, decision.otherCountry))
+    for (const further of decision.furtherCountries ?? NOWHERE) basis = stricter(basis, output.basisFor(country, further))
+    return basis
   }
 
   function decide(now: Snapshot, entry: StreamEntry, machine: Machine, eventMs: number, receivedAtMs: number): void {
@@ -288,6 +290,7 @@ const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has no room for this me
 
 const NOBODY: readonly OperatorId[] = []
 const NO_EVENTS: readonly number[] = []
+const NOWHERE: readonly string[] = []
 
 /** Bases on which a withdrawal, refusal or objection closes the output rather than making it coarser. */
 function closesOnWithdrawal(basis: string): boolean {

@@ -21,6 +21,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   admin: ['metrics.ts', 'log.ts'],
   'snapshot.ts': ['minimise', 'metrics.ts'],
   'pipeline.ts': ['minimise', 'metrics.ts', 'snapshot.ts'],
+  'scope.ts': ['minimise', 'consent'],
   'registries.ts': ['config', 'broker'],
   'rehearsal.ts': ['minimise', 'consent', 'metrics.ts', 'snapshot.ts', 'pipeline.ts'],
   'comparison.ts': ['minimise', 'rehearsal.ts'],

@@ -159,7 +159,10 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
 
   return {
     async listen() {
-      await app.listen({ host, port: options.port ?? 8080 })
+      const port = options.port ?? 8080
+      await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
+        throw new GatewayError('ADMIN-LISTEN', `The admin API cannot listen on ${host}:${port} (${error.code ?? 'error'}).`, 'Another program has the port, or this user may not take it: set listen.admin.port, also by --set listen.admin.port=8081.')
+      })
       app.server.maxConnections = LIMITS.adminConnections
       const bound = app.server.address()
       if (bound === null || typeof bound === 'string') throw new GatewayError('ADMIN-ADDRESS', 'The admin listener has no address.')

@@ -147,7 +147,8 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
       options.handle(publish)
       return undefined
     } catch (error) {
-      if (error instanceof GatewayError && error.code.startsWith('OUTBOX-')) {
+      // A ledger that cannot take a sign-off is no reason to lose it either.
+      if (error instanceof GatewayError && (error.code.startsWith('OUTBOX-') || error.code.startsWith('LEDGER-'))) {
         count('handle.no_room')
         return error
       }

@@ -71,6 +71,7 @@ export const COMMANDS: CommandTable = {
   consent: () => import('./consent.ts'),
   decode: () => import('./decode.ts'),
   demo: () => import('./demo.ts'),
+  encode: () => import('./encode.ts'),
   explain: () => import('./explain.ts'),
   filter: () => import('./filter.ts'),
   keys: () => import('./keys.ts'),
@@ -78,6 +79,7 @@ export const COMMANDS: CommandTable = {
   serve: () => import('./serve.ts'),
   simulate: () => import('./simulate.ts'),
   status: () => import('./status.ts'),
+  subscribe: () => import('./subscribe.ts'),
   test: () => import('./test.ts'),
   transforms: () => import('./transforms.ts'),
 }

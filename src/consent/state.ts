@@ -25,9 +25,9 @@ export interface ConsentTableOptions {
   /**
    * Called when a yes has ended without the person: by its time, or because the rules became wider. The state is in force then,
    * in every row that ends with it. Not called for what the ledger tells at the start. It may come from within `fill`, `change`,
-   * `show`, `usePolicy` or `sweep`, and must not throw.
+   * `show`, `usePolicy` or `sweep`, and must not throw. Decisions made before have a `seq` below that of the end, later ones do not.
    */
-  readonly onEnded?: (operator: OperatorId, purpose: PurposeId, reason: 'expired' | 'invalidated') => void
+  readonly onEnded?: (operator: OperatorId, purpose: PurposeId, reason: 'expired' | 'invalidated', seq: number) => void
 }
 
 /** What a change did, with what a receipt says of it. */
@@ -395,7 +395,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     })
     this.#scopes.set(purpose, { seq, sha256: scope.sha256, value: stored })
     if (!wider) return
-    for (const operator of this.#invalidate(purpose, seq, at)) this.#options.onEnded?.(operator, purpose, 'invalidated')
+    for (const operator of this.#invalidate(purpose, seq, at)) this.#options.onEnded?.(operator, purpose, 'invalidated', seq)
   }
 
   /** Returns whose yes ended. */
@@ -439,7 +439,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   #expire(row: number, nowMs: number): void {
     let until = NONE
     const operator = this.#ids[row]!
-    const ended: PurposeId[] = []
+    const ended: { readonly purpose: PurposeId; readonly seq: number }[] = []
     for (const { purpose, state, expiresAtMs, seq } of this.#historyOf(row).values()) {
       if (!isYes(state) || expiresAtMs === undefined) continue
       if (nowMs < expiresAtMs) {
@@ -447,18 +447,19 @@ export class ConsentTable implements ConsentStates, SubjectStore {
         continue
       }
       this.#setFlags(row, purpose, 0)
-      ended.push(purpose)
-      if (!this.#ledger.healthy) continue
+      let endSeq = Number.POSITIVE_INFINITY
       try {
         const at = this.#options.clock.now()
-        this.#numbers[row * NUMBERS + SEQ] = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
+        endSeq = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
+        this.#numbers[row * NUMBERS + SEQ] = endSeq
       } catch {
-        // The ledger is not healthy now, which closes everything; the bits are gone in any case.
+        // The ledger is not healthy, which closes everything; the bits are gone in any case.
       }
+      ended.push({ purpose, seq: endSeq })
     }
     this.#numbers[row * NUMBERS + UNTIL] = until
     this.#histories.delete(row)
-    for (const purpose of ended) this.#options.onEnded?.(operator, purpose, 'expired')
+    for (const { purpose, seq } of ended) this.#options.onEnded?.(operator, purpose, 'expired', seq)
   }
 }
 

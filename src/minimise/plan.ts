@@ -252,7 +252,8 @@ function planId(plan: Omit<Plan, 'id'>): string {
   const seen = JSON.stringify(plan, (key, value: unknown) => {
     if (key === 'shape' || key === 'message') return (value as MessageShape | undefined)?.name
     if (key === 'field' || key === 'key') return `${(value as FieldShape).number}:${(value as FieldShape).type}`
-    if (key === 'lat' || key === 'lon' || key === 'dlat' || key === 'dlon' || key === 'dt') return typeof value === 'undefined' ? undefined : typeof value === 'string' ? value : (value as FieldShape[]).map((field) => field.number)
+    // Paths of fields; the circle of a zone has numbers under these names.
+    if (Array.isArray(value) && (key === 'lat' || key === 'lon' || key === 'dlat' || key === 'dlon' || key === 'dt')) return (value as FieldShape[]).map((field) => field.number)
     if (key === 'ast') return undefined
     if (value instanceof Map) return [...value].map(([name, one]) => [String(name), one])
     if (value instanceof Set) return [...value].sort()

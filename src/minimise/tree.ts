@@ -13,6 +13,8 @@ export interface Tree {
   readonly shape: MessageShape
   /** By field number. Repeated and map fields are lists; map entries are trees with fields 1 and 2, one per key. */
   readonly slots: Map<number, Slot>
+  /** While decoding: entries of map fields by key. */
+  places?: Map<number, Map<string, Tree>>
 }
 
 export type Single = Value | Tree
@@ -34,12 +36,13 @@ export function decodeTree(shape: MessageShape, bytes: Uint8Array, start = 0, en
   return tree
 }
 
-/** Takes out what later entries of the same key overtook. */
+/** Turns collected map entries into lists. */
 function closeMaps(tree: Tree): void {
+  for (const [number, byKey] of tree.places ?? []) tree.slots.set(number, [...byKey.values()])
+  delete tree.places
   for (const field of tree.shape.fields) {
     if (field.message === undefined) continue
     const slot = tree.slots.get(field.number)
-    if (field.map && Array.isArray(slot)) tree.slots.set(field.number, slot.filter(() => true))
     for (const one of Array.isArray(slot) ? slot : [slot]) if (isTree(one)) closeMaps(one)
   }
 }
@@ -127,15 +130,13 @@ function putEntry(tree: Tree, field: FieldShape, entry: Tree): void {
   for (const part of entry.shape.fields) {
     if (!entry.slots.has(part.number)) entry.slots.set(part.number, part.message === undefined ? zeroOf(part) : emptyTree(part.message))
   }
-  let list = tree.slots.get(field.number) as (Tree[] & { places?: Map<string, number> }) | undefined
-  if (list === undefined) tree.slots.set(field.number, (list = []))
-  // Where each key stands, so that a message of many entries costs no more than its length; an overtaken entry leaves a hole until the end.
-  const places = (list.places ??= new Map())
+  const places = (tree.places ??= new Map())
+  let byKey = places.get(field.number)
+  if (byKey === undefined) places.set(field.number, (byKey = new Map()))
+  // A map from key to entry, so that a message of many entries costs no more than its length. Re-inserted: the last one stands last.
   const key = keyText(entry)
-  const at = places.get(key)
-  if (at !== undefined) delete list[at]
-  places.set(key, list.length)
-  list.push(entry)
+  byKey.delete(key)
+  byKey.set(key, entry)
 }
 
 function keyText(entry: Tree): string {

@@ -1,9 +1,9 @@
 /**
  * The outlet `local`: records go to the recipients' broker of this gateway.
  *
- * What counts as done is the broker's to say, through the port: every persistent session of a subscriber has the record in its
- * queue, and every live QoS 1 or 2 subscriber has acknowledged it or was cut. With nobody there the record is done and counted
- * `no_subscriber`: a missing subscriber must not fill the outbox.
+ * What counts as done is the broker's to say, through the port: the record is written to every live subscriber and queued for every
+ * persistent session that is away. These queues are in memory: what lies in them, and what a live session has not acknowledged, does not
+ * outlast the process. With nobody there the record is done and counted `no_subscriber`: a missing subscriber must not fill the outbox.
  */
 import type { OutboxRecord, Outlet, PurgeSelector } from '../domain/ports.ts'
 import { isCut } from './selector.ts'

@@ -501,6 +501,7 @@ describe('a log-in with a user name of its own', () => {
   it('is left alone by a reload that changes nothing, and keeps its session', async () => {
     const { port, accounts, egress, publish, of } = await stage()
     accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    accounts.delete('planner-co')
     const live = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'live' })
     const absent = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clientId: 'absent', clean: false })
     absent.destroy()
@@ -516,6 +517,7 @@ describe('a log-in with a user name of its own', () => {
   it('gets again what it did not acknowledge', async () => {
     const { port, accounts, publish } = await stage()
     accounts.set('night-shift', account('planner-co', { user: 'night-shift' }))
+    accounts.delete('planner-co')
     const first = await subscriber(port, 'night-shift', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
     await publish(record('planner-co', PLANNING, 'm'))
     await first.next('publish')

@@ -1,6 +1,8 @@
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { loadOperatorsText } from '../../src/config/operators.ts'
 import type { OperatorEntry } from '../../src/consent/identities.ts'
 import { clockAt, DAY, folder, MORNING, op, open, register } from './fixture.ts'
 
@@ -110,5 +112,46 @@ describe('whose card it is', () => {
     expect(restored.identities.find('CARD-1111', MORNING)).toBeUndefined()
     expect(restored.identities.knows(op('op-ada'))).toBe(false)
     expect(restored.identities.find('CARD-2222', MORNING)?.operator).toBe('op-ben')
+  })
+})
+
+describe('a file of operators', () => {
+  const day = fc.option(fc.constantFrom('1969-12-31', '2024-01-01', '2025-07-01', '2026-11-23'), { nil: undefined })
+  const card = fc.constantFrom('7', '07', ' 7', '7\u00a0', '', '  ', '\u00e9', 'e\u0301', '\u212b', '\u00c5', 'A-1', 'a-1', '\ud800', '\udfff')
+  const entries = fc.array(fc.record({
+    id: fc.constantFrom('op-ada', 'op-ben', 'op-cem', 'OP-ADA', '..', 'op ada', 'x'.repeat(128), 'x'.repeat(129)),
+    kind: fc.constantFrom('personal', 'shared', 'service'),
+    country: fc.option(fc.constantFrom('DE', 'UK', 'US-CA'), { nil: undefined }),
+    valid: fc.option(fc.record({ from: day, to: day }), { nil: undefined }),
+    cards: fc.array(card, { minLength: 1, maxLength: 3 }),
+  }), { maxLength: 4 })
+
+  it('that passes the check is one that the register takes', () => {
+    const books = open(folder(), clockAt())
+    let passed = 0
+    let refused = 0
+    fc.assert(fc.property(entries, (list) => {
+      // JSON is YAML.
+      const { operators, findings } = loadOperatorsText('operators.yaml', JSON.stringify(list))
+      if (operators === undefined) {
+        refused++
+        expect(findings.length).toBeGreaterThan(0)
+        for (const { place } of findings) expect([place.line >= 1, place.col >= 1]).toEqual([true, true])
+        return
+      }
+      passed++
+      expect(books.identities.load(operators).operators).toBe(operators.length)
+    }), { numRuns: Number(process.env['RUNS'] ?? 400) })
+    // Both happened, so that neither half is empty.
+    expect(Math.min(passed, refused)).toBeGreaterThan(10)
+  })
+
+  it('what the register refuses is found at its place', () => {
+    for (const [cards, second] of [[['A-9999'], {}], [[' A-9999'], {}], [['A-1'], { id: 'op-ada' }]] as const) {
+      const text = `- { id: op-ada, kind: personal, cards: ["A-9999"] }\n- ${JSON.stringify({ id: 'op-dan', kind: 'personal', cards, ...second })}`
+      const { operators, findings } = loadOperatorsText('operators.yaml', text)
+      expect(operators).toBeUndefined()
+      expect(findings.map(({ place }) => place.line)).toEqual([2])
+    }
   })
 })

@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
 import { atLeast, openDatabase } from '../../src/consent/database.ts'
 import { SqliteLedger } from '../../src/consent/ledger.ts'
 import { SqliteSubjectKeys } from '../../src/consent/subjects.ts'
+import { nobody } from '../../src/domain/consent.ts'
+import { GatewayError } from '../../src/domain/errors.ts'
 import type { LedgerEvent } from '../../src/domain/ports.ts'
 import { bytesOf, clockAt, copyOf, DAY, folder, machine, MORNING, op, open, policy, register, ROOT, says } from './fixture.ts'
 
@@ -200,6 +202,67 @@ describe('a person who is erased', () => {
     expect(books.ledger.verify().ok).toBe(true)
     books.close()
     expect(open(path, clockAt(MORNING + 20 * DAY)).ledger.healthy).toBe(true)
+  })
+})
+
+describe('a write that fails', () => {
+  afterEach(() => void vi.restoreAllMocks())
+
+  /** SQLite refuses these statements from now on, as on a full or broken disk. */
+  function failing(...statements: readonly string[]): void {
+    const exec = DatabaseSync.prototype.exec
+    vi.spyOn(DatabaseSync.prototype, 'exec').mockImplementation(function run(this: DatabaseSync, sql: string) {
+      if (statements.includes(sql)) throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
+      return exec.call(this, sql)
+    })
+  }
+
+  const failures: readonly (readonly [what: string, fail: (books: Books) => unknown])[] = [
+    ['the commit', () => failing('COMMIT')],
+    ['the commit, and taking it back', () => failing('COMMIT', 'ROLLBACK')],
+    ['the beginning', () => failing('BEGIN IMMEDIATE')],
+    ['the key of the day', (books) => vi.spyOn(books.keys, 'openPeriod').mockImplementation(() => { throw new Error('database or disk is full') })],
+    ['the key of the person', (books) => vi.spyOn(books.keys, 'ensure').mockImplementation(() => { throw new Error('database or disk is full') })],
+  ]
+
+  it.each(failures)('%s: a sign-on makes nobody known, and whoever waits hears of it', (_, fail) => {
+    const clock = clockAt()
+    const damage: [string, boolean][] = []
+    const books: Books = open(folder(), clock, { onDamage: (reason) => damage.push([reason, books.ledger.healthy]) })
+    register(books)
+    books.usePolicy(policy())
+    const sign = (card: string): void => books.sessions.signOn(machine('SN-1'), books.identities.find(card, clock.ms), clock.ms, clock.ms)
+    sign('CARD-1111')
+    books.ledger.flush()
+    const into = nobody()
+    books.sessions.decide(machine('SN-1'), clock.ms, clock.ms, into)
+    expect(into.known).toBe(true)
+    fail(books)
+    clock.ms += 60_000
+    sign('CARD-1111')
+    let thrown: unknown
+    try {
+      books.ledger.flush()
+      books.ledger.append({ type: 'rules.activated', body: {} })
+    } catch (error) {
+      // Whoever catches it finds the ledger closed already.
+      expect(books.ledger.healthy).toBe(false)
+      thrown = error
+    }
+    expect(thrown).toBeInstanceOf(GatewayError)
+    expect(thrown).toMatchObject({ code: 'LEDGER-DAMAGED' })
+    expect(damage).toEqual([[expect.stringMatching(/^a write failed/), false]])
+    books.sessions.decide(machine('SN-1'), clock.ms, clock.ms, into)
+    expect(into).toEqual({ ...nobody(), collection: true })
+    expect(books.states.fill(op('op-ada'), clock.ms, clock.ms, into)).toBe(false)
+  })
+
+  it('for a person erased just now is no damage', () => {
+    const books = open(folder(), clockAt())
+    register(books)
+    books.keys.destroy('operator', 'op-ada')
+    expect(() => books.ledger.enqueue({ type: 'session.on', subject: person('op-ada'), body: {} })).toThrow(expect.objectContaining({ code: 'SUBJECT-ENDED' }))
+    expect(books.ledger.healthy).toBe(true)
   })
 })
 

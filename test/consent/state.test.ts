@@ -120,6 +120,9 @@ describe('consent of one person for one purpose', () => {
     const at = (eventMs: number): string => {
       const into = nobody()
       expect(books.states.fillRow(books.states.rowOf(op('op-ada')), eventMs, clock.ms, into)).toBe(true)
+      const byName = nobody()
+      expect(books.states.fill(op('op-ada'), eventMs, clock.ms, byName)).toBe(true)
+      expect(byName).toEqual(into)
       return read(into, 1)
     }
     clock.ms = start + 10 * MINUTE
@@ -308,6 +311,104 @@ describe('a change of the rules', () => {
     precision = 100
     books.usePolicy(policy())
     expect(answer(books, clock)).toBe('nothing')
+  })
+})
+
+describe('a yes that ends without the person', () => {
+  /** Books that write down what they are told has ended, and what the table says at that moment. */
+  function listening(path: string, clock: TestClock): { books: Books; heard: string[] } {
+    const heard: string[] = []
+    const books: Books = open(path, clock, { onEnded: (operator, about, reason) => heard.push(`${operator} ${about} ${reason}, now ${answer(books, clock, about, operator)}`) })
+    register(books)
+    return { books, heard }
+  }
+
+  it('by its time is told once, whoever notices first', () => {
+    const notices: Readonly<Record<string, (books: Books, clock: TestClock) => unknown>> = {
+      'the hot path': (books, clock) => answer(books, clock),
+      'the sweep': (books, clock) => books.sweep(clock.ms),
+      'a look at the person': (books) => books.states.show(op('op-ada')),
+      'another change': (books) => books.states.change(says('op-ada', 'service.operate', 'refused')),
+      'a new yes': (books) => books.states.change(says('op-ada', 'improve.statistics', 'granted')),
+    }
+    for (const [what, notice] of Object.entries(notices)) {
+      const clock = clockAt()
+      const { books, heard } = listening(folder(), clock)
+      books.usePolicy(policy())
+      books.states.change(says('op-ada', 'improve.statistics', 'granted', { expiresAtMs: clock.ms + HOUR }))
+      books.states.change(says('op-ada', 'personalise', 'local_only', { expiresAtMs: clock.ms + 2 * HOUR }))
+      clock.ms += HOUR - 1
+      answer(books, clock)
+      books.sweep(clock.ms)
+      expect(heard, what).toEqual([])
+      clock.ms += 1
+      notice(books, clock)
+      expect(heard, what).toEqual(['op-ada improve.statistics expired, now nothing'])
+      clock.ms += HOUR
+      books.sweep(clock.ms)
+      books.sweep(clock.ms)
+      expect(heard.slice(1), what).toEqual(['op-ada personalise expired, now nothing'])
+      books.close()
+    }
+  })
+
+  it('is told with the sequence that parts the decisions before from those after', () => {
+    const clock = clockAt()
+    const ends: number[] = []
+    const books = open(folder(), clock, { onEnded: (_operator, _about, _reason, seq) => ends.push(seq) })
+    register(books)
+    books.usePolicy(policy({ keepsMs: 10 * DAY }))
+    const seqNow = (): number => {
+      const into = nobody()
+      books.states.fill(op('op-ada'), clock.ms, clock.ms, into)
+      return into.seq
+    }
+    books.states.change(says('op-ada', 'service.operate', 'granted'))
+    books.states.change(says('op-ada', 'improve.statistics', 'granted', { expiresAtMs: clock.ms + HOUR }))
+    books.states.change(says('op-ada', 'personalise', 'granted', { expiresAtMs: clock.ms + HOUR }))
+    const before = seqNow()
+    clock.ms += HOUR
+    const between = seqNow()
+    expect(ends).toHaveLength(2)
+    for (const end of ends) expect([before < end, between < end]).toEqual([true, false])
+    books.usePolicy(policy({ keepsMs: 60 * DAY }))
+    expect(ends).toHaveLength(3)
+    expect([between < ends[2]!, seqNow() < ends[2]!]).toEqual([true, false])
+  })
+
+  it('because the rules became wider is told for everybody who had said yes', () => {
+    const clock = clockAt()
+    const { books, heard } = listening(folder(), clock)
+    books.usePolicy(policy({ keepsMs: 30 * DAY }))
+    books.states.change(says('op-ada', 'improve.statistics', 'granted'))
+    books.states.change(says('op-ben', 'improve.statistics', 'refused'))
+    books.states.change(says('op-cem', 'improve.statistics', 'local_only'))
+    books.usePolicy(policy({ keepsMs: 10 * DAY }))
+    expect(heard).toEqual([])
+    books.usePolicy(policy({ keepsMs: 60 * DAY }))
+    expect(heard).toEqual(['op-ada improve.statistics invalidated, now nothing', 'op-cem improve.statistics invalidated, now nothing'])
+  })
+
+  it('while the gateway was down is told at the next look; what ended before it went down is not told again', () => {
+    const path = folder()
+    const clock = clockAt()
+    const first = listening(path, clock)
+    first.books.usePolicy(policy())
+    first.books.states.change(says('op-ada', 'improve.statistics', 'granted', { expiresAtMs: clock.ms + HOUR }))
+    first.books.states.change(says('op-ben', 'improve.statistics', 'granted', { expiresAtMs: clock.ms + 3 * HOUR }))
+    first.books.close()
+    clock.ms += 2 * HOUR
+    const second = listening(path, clock)
+    second.books.usePolicy(policy())
+    second.books.sweep(clock.ms)
+    expect(second.heard).toEqual(['op-ada improve.statistics expired, now nothing'])
+    second.books.usePolicy(policy({ recipients: { 'oem-cloud': 'EU', insurer: 'EU' } }))
+    expect(second.heard.slice(1)).toEqual(['op-ben improve.statistics invalidated, now nothing'])
+    second.books.close()
+    const third = listening(path, clock)
+    third.books.usePolicy(policy({ recipients: { 'oem-cloud': 'EU', insurer: 'EU' } }))
+    third.books.sweep(clock.ms + DAY)
+    expect(third.heard).toEqual([])
   })
 })
 

@@ -269,5 +269,6 @@ if (isMainThread) {
   }
   watch(seconds, seed)
 } else {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
   parentPort?.postMessage(fuzz(workerData as Job))
 }

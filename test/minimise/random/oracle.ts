@@ -8,8 +8,9 @@
  */
 import { createHmac, hkdfSync } from 'node:crypto'
 import { isUtf8 } from 'node:buffer'
+import { aessiv } from '@noble/ciphers/aes.js'
 import protobuf from 'protobufjs'
-import type { Transform } from '../../../src/domain/policy.ts'
+import type { Transform, Zone } from '../../../src/domain/policy.ts'
 import { zero, type Surroundings } from './condition.ts'
 import { pathText, type Chain, type KeyedModel, type OutputModel, type PointModel, type RuleModel } from './rules.ts'
 import { oracleName, oracleText, type FieldModel, type MessageModel, type SchemaModel } from './schema.ts'
@@ -406,15 +407,19 @@ function applyPoint(point: PointModel, chain: Chain, message: OMessage, into: OM
   // [4.4] All parts zero, or not valid: there is no position.
   if ((lat === undefined || isDefault(lat)) && (lon === undefined || isDefault(lon))) return
   if (point.valid !== undefined && point.valid.holds(message, state.moment) !== true) return
-  const grids = chain.filter((one) => one.name === 'grid')
-  if (grids.length === 0) {
+  const moves = chain.filter((one) => one.name !== 'keep')
+  if (moves.length === 0) {
     put(into, point.lat, lat ?? zero(latField) as OScalar)
     put(into, point.lon, lon ?? zero(lonField) as OScalar)
     state.content++
     return
   }
   let cell: readonly [number, number] | undefined = [toE7(lat ?? 0, point.scale), toE7(lon ?? 0, point.scale)]
-  for (const one of grids) cell = cell === undefined ? undefined : gridCell(cell[0], cell[1], one.params.size as number)
+  for (const one of moves) {
+    if (cell === undefined) break
+    if (one.name === 'grid') cell = gridCell(cell[0], cell[1], one.params.size as number)
+    else if (!isOnGlobe(cell[0], cell[1]) || (one.params.zones as readonly Zone[]).some((zone) => isInside(zone, (cell as readonly [number, number])[0] / 1e7, (cell as readonly [number, number])[1] / 1e7))) cell = undefined
+  }
   if (cell === undefined) {
     state.failures++
     state.dropped.add(point.name)
@@ -448,9 +453,27 @@ function fromE7(e7: number, scale: number, field: FieldModel): OScalar {
   return field.type.endsWith('64') ? BigInt(wire) : wire
 }
 
+function isOnGlobe(latE7: number, lonE7: number): boolean {
+  return Math.abs(latE7) <= 90e7 && Math.abs(lonE7) <= 180e7
+}
+
+/** Within a polygon by counting the edges to the east; within twice the radius of a circle, because there is no machine whose secret would move it. */
+function isInside(zone: Zone, lat: number, lon: number): boolean {
+  if (zone.kind === 'circle') {
+    const apart = ((lon - zone.lon + 540) % 360) - 180
+    return Math.hypot((lat - zone.lat) * 111_320, apart * 111_320 * Math.cos((zone.lat * Math.PI) / 180)) <= zone.radiusM * 2
+  }
+  const crossings = zone.corners.filter(([aLat, aLon], at) => {
+    const [bLat, bLon] = zone.corners[(at + 1) % zone.corners.length] as readonly [number, number]
+    const [low, high] = aLat < bLat ? [aLat, bLat] : [bLat, aLat]
+    return low <= lat && lat < high && aLon + ((lat - aLat) / (bLat - aLat)) * (bLon - aLon) > lon
+  })
+  return crossings.length % 2 === 1
+}
+
 /** [5] grid: centres of cells, degrees times 1e7; undefined outside the globe. */
 export function gridCell(latE7: number, lonE7: number, size: number): readonly [number, number] | undefined {
-  if (!(Math.abs(latE7) <= 90e7 && Math.abs(lonE7) <= 180e7)) return undefined
+  if (!isOnGlobe(latE7, lonE7)) return undefined
   const M = 111_320
   const i = Number(floorDiv(BigInt(latE7) * BigInt(M), BigInt(size) * 10_000_000n))
   const row = Number(floorDiv(BigInt(latE7) * BigInt(M), 100_000n * 10_000_000n))
@@ -530,6 +553,7 @@ function applyOne({ name, params }: Transform, value: OScalar, field: FieldModel
       return table.has(value) ? table.get(value) : (params.else as OScalar | undefined)
     }
     case 'flags': return flags(value as number | bigint, params.mask as bigint, field)
+    case 'encrypt': return encrypt(value as string, params.as as string, moment)
     case 'pseudonym': return pseudonym(value as string | Uint8Array | bigint, params, field, moment)
     default: return typeof value === 'bigint' || isWhole(field) ? whole(name, params, BigInt(value as number | bigint), field) : fraction(name, params, value as number, field)
   }
@@ -608,6 +632,14 @@ function flags(value: number | bigint, bits: bigint, field: FieldModel): number 
   const kept = BigInt.asUintN(width, BigInt(value)) & bits
   const signed = /^(uint|fixed)/.test(field.type) ? kept : BigInt.asIntN(width, kept)
   return width === 64 ? signed : Number(signed)
+}
+
+/** [5] AES-SIV under HKDF(R, "parapet/v1|sealed|OUTPUT"); texts as base64url. */
+function encrypt(value: string, as: string, moment: Moment): string | undefined {
+  if (value === '') return undefined
+  const row = hkdfSync('sha256', moment.root, Buffer.from(moment.tenant), Buffer.from(`parapet/v1|filter-row|${as}|${value}`), 32)
+  const key = hkdfSync('sha256', Buffer.from(row), Buffer.alloc(0), Buffer.from('parapet/v1|sealed|rnd'), 64)
+  return Buffer.from(aessiv(Buffer.from(key)).encrypt(Buffer.from(value))).toString('base64url')
 }
 
 /** [5] HMAC-SHA256(K, lp(R) || lp(value)), first 16 bytes; K from the root by HKDF; here with the rows of `filter`. */

@@ -2,7 +2,7 @@
  * Random rules over a random schema: as a model that the oracle reads, and as the checked policy that the product reads.
  * Settings are in wire units, as the rules file's reader would hand them over, and fit their fields as rules-language 5 has it.
  */
-import type { Branch, Condition, FieldRule, Output, OutputStream, Point, Transform } from '../../../src/domain/policy.ts'
+import type { Branch, Condition, FieldRule, Output, OutputStream, Point, Transform, Zone } from '../../../src/domain/policy.ts'
 import type { FieldShape, MessageShape } from '../../../src/domain/schema.ts'
 import type { OutputId } from '../../../src/domain/ids.ts'
 import { parseCondition } from '../../../src/minimise/condition.ts'
@@ -54,7 +54,7 @@ export function randomOutput(dice: Dice, schema: SchemaModel): OutputModel {
   const parts = new Set(point === undefined ? [] : [point.lat.at(-1), point.lon.at(-1)])
   const rules: RuleModel[] = []
   if (point !== undefined) {
-    const chain = (): Chain => dice.pick([KEEP, KEEP, DROP, grid(dice), grid(dice)])
+    const chain = (): Chain => dice.pick([KEEP, KEEP, DROP, grid(dice), grid(dice), hide(dice), [...hide(dice), ...grid(dice)]])
     const yes = chain()
     rules.push({ kind: 'point', point, yes, no: dice.chance(0.5) ? yes : chain() })
   }
@@ -111,6 +111,14 @@ function grid(dice: Dice): Chain {
   return [{ name: 'grid', params: { size: dice.pick([5, 100, 500, 10_000, 100_000]), sticky: dice.chance(0.3) } }]
 }
 
+/** Zones where the random positions lie: most are near the point of no latitude and longitude. */
+function hide(dice: Dice): Chain {
+  const zone: Zone = dice.chance(0.5)
+    ? { kind: 'circle', lat: dice.pick([0, 40, -35]), lon: dice.pick([0, 40, -35]), radiusM: dice.pick([100, 500_000, 1_000_000]) }
+    : { kind: 'polygon', corners: dice.pick([[[0, 0], [0, 45], [45, 45], [45, 0]], [[-10, -10], [10, 0], [-10, 10]], [[30, 30], [50, 30], [30, 50], [50, 50]]]) }
+  return [{ name: 'hide_in', params: { names: ['zone'], zones: [zone] } }]
+}
+
 function randomPoint(dice: Dice, root: MessageModel): PointModel | undefined {
   const inner = root.fields.filter((field) => field.message !== undefined && !field.message.known && field.label === 'singular')
   const above = inner.length > 0 && dice.chance(0.3) ? [dice.pick(inner)] : []
@@ -164,6 +172,7 @@ function randomTransform(dice: Dice, field: FieldModel): Transform | undefined {
       return dice.pick([
         make('truncate', { length: dice.below(5) }), make('mask', { first: dice.below(3), last: dice.below(3), with: dice.pick(['*', 'x', '😀']) }), make('constant', { value: dice.pick(['', 'same', 'ü']) }),
         make('map', { table: new Map([['a', 'b'], ['P7', '']]), else: dice.chance(0.5) ? 'other' : undefined }), pseudonym(), pseudonym(),
+        ...(field.subject === 'machine' || field.subject === 'operator' ? [make('encrypt', { subject: field.subject, as: field.subject })] : []),
       ])
     case 'bytes': return dice.pick([make('truncate', { length: dice.below(5) }), make('keep_bytes', { from: dice.below(3), to: 3 + dice.below(4) }), make('mask', { first: 1, last: dice.below(2), with: '*' }), pseudonym()])
     default: {

@@ -39,7 +39,7 @@ export interface Outcome {
 export type Ground = Pick<Case, 'schema' | 'shape' | 'oracle'>
 
 export function randomGround(dice: Dice): Ground {
-  const schema = randomSchema(dice, dice.chance(0.4))
+  const schema = randomSchema(dice, dice.chance(0.5))
   const schemas = schemasFromText({ 'rnd.proto': protoText(schema) })
   if (schemas.problems.length > 0) throw new Error(`${schemas.problems.join(' ')}\n${protoText(schema)}`)
   return { schema, shape: schemas.message(schema.root.name) as MessageShape, oracle: createOracle(schema) }
@@ -205,7 +205,7 @@ export function describeCase({ schema, output, moment }: Case, bytes: Uint8Array
   const { consent, operatorFields, legal, eventMs } = moment
   return [
     ...rules, `when ${output.when?.text ?? 'always'}; require ${output.require.join(', ') || '-'}; topic ${output.topic}; machine ${output.machineField ?? '-'}; time ${output.timeField ?? '-'}`,
-    `${JSON.stringify({ consent, operatorFields, legal, eventMs })}`, `message ${Buffer.from(bytes).toString('hex')}`, '', protoText(schema),
+    JSON.stringify({ consent, operatorFields, legal, eventMs }), `message ${Buffer.from(bytes).toString('hex')}`, '', protoText(schema),
   ].join('\n')
 }
 
