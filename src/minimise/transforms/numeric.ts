@@ -112,13 +112,13 @@ export const round: TransformSpec = {
   example: 'round: 5 %',
   rank: 'coarse',
   // Rounding a whole number to 1 keeps it.
-  generalises: (params) => params.whole !== true || (params.step as number) >= 2,
+  generalises: (params) => params.keeps !== true,
   coarser: (a, b) => isMultiple(a.step as number, b.step as number),
   read(argument, subject) {
     const field = subject.field as FieldShape
     const step = readNumber(argument, field)
     if (typeof step === 'string') return { problem: step }
-    return step > 0 ? { params: { step, whole: kindOf(field) !== 'float' } } : { problem: 'needs a step above zero' }
+    return step > 0 ? { params: step < 2 && kindOf(field) !== 'float' ? { step, keeps: true } : { step } } : { problem: 'needs a step above zero' }
   },
   text: (params) => `round to ${String(params.step)}`,
   bind: (params, field) => {
