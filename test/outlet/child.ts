@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { openOutbox } from '../../src/outlet/outbox.ts'
 import { record } from '../contract/records.ts'
 import type { MachineId } from '../../src/domain/ids.ts'
+import type { OutboxRecord } from '../../src/domain/ports.ts'
 
 const [folder, run] = process.argv.slice(2) as [string, string]
 const acked = openSync(join(folder, 'acked'), 'a')
@@ -18,18 +19,28 @@ const cloud = openSync(join(folder, 'cloud'), 'a')
 const outbox = openOutbox({ file: join(folder, 'outbox.db'), groupRecords: 32, retryMs: 1 })
 const orders = [0, 0, 0, 0].map(() => outbox.epoch * 1_000_000)
 
+let connection = 0
+
+function arrive(one: OutboxRecord, done: (error: Error | undefined) => void): void {
+  writeSync(cloud, `${run} ${one.machine} ${one.machineOrder}\n`)
+  outbox.onDelivered(one, 'cloud-login')
+  done(undefined)
+}
+
 outbox.attach({
   name: 'cloud',
-  // The cloud takes a while, fails now and then, and answers in order.
-  send: (one, done) => void setTimeout(() => {
-    if (one.machineOrder % 997 === 0 && Math.random() < 0.5) {
-      done(new Error('connection lost'))
-      return
-    }
-    writeSync(cloud, `${run} ${one.machine} ${one.machineOrder}\n`)
-    outbox.onDelivered(one, 'cloud-login')
-    done(undefined)
-  }, 1),
+  // The cloud takes a while, answers in order, and now and then the connection is lost, with everything that was on its way.
+  send(one, done) {
+    const mine = connection
+    setTimeout(() => {
+      if (mine === connection && one.machineOrder % 997 === 0 && Math.random() < 0.5) connection++
+      if (mine !== connection) {
+        done(new Error('connection lost'))
+        return
+      }
+      arrive(one, done)
+    }, 1)
+  },
   cut: async () => ({ dropped: 0, onTheWire: 0 }),
   close: async () => undefined,
 }, { records: 64 })
