@@ -95,8 +95,39 @@ function walk(allowed: Allowed, bytes: Uint8Array, start: number, end: number): 
         const problem = inner === undefined ? 'is not in the plan' : walk(inner, bytes, length.end, at)
         if (problem !== undefined) return `in field ${number}: ${problem}`
       }
-    } else return `field ${number} is a group`
+    } else if (wire === 3) {
+      const inside = groupEnd(bytes, at, end)
+      if (inside === undefined) return `the group of field ${number} has no end`
+      const problem = inner === undefined ? 'is not in the plan' : walk(inner, bytes, at, inside.from)
+      if (problem !== undefined) return `in field ${number}: ${problem}`
+      at = inside.to
+    }
     if (at > end) return `field ${number} runs past the end`
+  }
+  return undefined
+}
+
+/** Where the end tag of a group begins and ends; groups inside it have ends of their own. */
+function groupEnd(bytes: Uint8Array, start: number, end: number): { readonly from: number; readonly to: number } | undefined {
+  let at = start
+  let depth = 0
+  while (at < end) {
+    const from = at
+    const tag = minimal(bytes, at, end)
+    if (tag === undefined) return undefined
+    at = tag.end
+    const wire = Number(tag.value & 7n)
+    if (wire === 4) {
+      if (depth === 0) return { from, to: at }
+      depth--
+    } else if (wire === 3) depth++
+    else if (wire === 1) at += 8
+    else if (wire === 5) at += 4
+    else {
+      const value = minimal(bytes, at, end)
+      if (value === undefined) return undefined
+      at = wire === 2 ? value.end + Number(value.value) : value.end
+    }
   }
   return undefined
 }
