@@ -403,10 +403,8 @@ function isMissing(path: string, plan: Plan, result: Tree, state: State): boolea
   if (point !== undefined) return slotAt(result, point.lat) === undefined && slotAt(result, point.lon) === undefined
   const found = findStep(plan.root, path)
   if (found === undefined || state.dropped.has(path)) return true
-  const shapes = shapesOf(plan.root, path)
-  // Without presence a field is there with its zero value, where its message is there.
-  if (found.kind === 'value' && !found.field.presence && !found.field.repeated) return shapes.length > 1 && slotAt(result, shapes.slice(0, -1)) === undefined
-  return slotAt(result, shapes) === undefined
+  if (found.kind === 'value' && !found.field.presence && !found.field.repeated) return false
+  return slotAt(result, shapesOf(plan.root, path)) === undefined
 }
 
 export function findStep(node: PlanNode, path: string): PlanStep | undefined {

@@ -96,14 +96,16 @@ export function planFor(output: Output, source: OutputStream, variant: Variant, 
   const header = new Set(topic.flatMap((piece) => ('path' in piece ? [piece.path] : [])))
   if (source.stream.machineField !== undefined) header.add(source.stream.machineField)
   if (source.stream.time !== undefined) header.add(source.stream.time.field)
-  const node = root.node()
-  addHeader(node, header)
+  for (const field of message.fields) {
+    const { category, subject } = classificationOf(field)
+    if (subject === 'machine' || category === 'time') header.add(field.name)
+  }
   const plan = {
     output: output.id,
     stream: source.stream.id,
     variant,
     message,
-    root: node,
+    root: root.node(),
     points,
     when: neverOnly ? undefined : source.when,
     onError: !neverOnly && source.when !== undefined ? planFor(output, source, variant, true) : undefined,
@@ -113,15 +115,6 @@ export function planFor(output: Output, source: OutputStream, variant: Variant, 
     time: source.stream.time,
   }
   return { ...plan, id: planId(plan) }
-}
-
-/** Machine and time fields are no content wherever they stand. */
-function addHeader(node: PlanNode, into: Set<string>): void {
-  for (const step of node.steps) {
-    if (step.kind === 'node') addHeader(step.node, into)
-    const { category, subject } = classificationOf(step.field)
-    if (step.kind !== 'node' && (subject === 'machine' || category === 'time')) into.add(step.path)
-  }
 }
 
 function addRule(root: NodeDraft, points: PlanPoint[], rule: FieldRule, message: MessageShape, variant: Variant, neverOnly: boolean): void {
