@@ -323,10 +323,15 @@ class Running implements Gateway, Control {
     const { log, books } = this.#parts
     const loaded = this.#registries.load()
     // [P7] first of all, whatever else goes wrong: switched off or unknown, no session is kept, and what waits about an operator there goes.
+    // The sessions of all of them end before anything is purged: an outbox that fails must not keep one alive.
+    for (const machine of loaded.collectionOff) books.sessions.forget(machine)
     for (const machine of loaded.collectionOff) {
-      books.sessions.forget(machine)
-      this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0)
-      this.#outbox.purge({ machine }, 'device_setting')
+      void this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0, 'device_setting').cut()
+      try {
+        this.#outbox.purge({ machine }, 'device_setting')
+      } catch (error) {
+        log.error('what waits about operators of a machine could not be purged after its device setting was turned off', { machine, error })
+      }
     }
     this.#registryFindings = loaded.findings.filter((finding) => finding.severity === 'error')
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })

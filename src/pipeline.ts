@@ -156,8 +156,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (verifyEvery > 0 && ++unverified >= verifyEvery) {
         unverified = 0
         // The second of a pair of assertions: code that shares nothing with the minimiser looks at what it wrote.
-        output.stopped = verify(output.plans[variant] as Plan, scratch, end, result)
-        if (output.stopped !== undefined) {
+        const found = verify(output.plans[variant] as Plan, scratch, end, result)
+        if (found !== undefined) {
+          stop(now, output, found)
           withhold(publish, entry, output, Verdict.unverified.code)
           continue
         }
@@ -191,6 +192,13 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       parts.onVerdict?.(publish.machine, entry, output, 0)
     }
     return count
+  }
+
+  /** The whole output stops, whatever stream it was that gave it away. */
+  function stop(now: Snapshot, output: OutputEntry, found: string): void {
+    for (const { outputs } of now.streams) {
+      for (const one of outputs) if (one.output === output.output) one.stopped = found
+    }
   }
 
   function stricterOf(output: OutputEntry, country: string | undefined): BasisEntry | undefined {
