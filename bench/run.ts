@@ -3,6 +3,9 @@
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(options: BenchOptions): Promise<void> }>>> = {
   minimise: () => import('./minimise.ts'),
+  wasm: () => import('./wasm.ts'),
+  decide: () => import('./decide.ts'),
+  outbox: () => import('./outbox.ts'),
 }
 
 export interface BenchOptions {

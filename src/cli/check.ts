@@ -42,8 +42,8 @@ async function checked(args: Args, io: Io, file: string): Promise<Pick<Acceptanc
   const config = args.get('config')
   const text = readRules(io, file)
   if (config === undefined) return acceptRules(file, { schemas: openSchemas(args, io, file), text })
-  const { rules, findings } = checkFiles({ rules: resolve(io.cwd, file), gateway: resolve(io.cwd, config), proto: protoFolders(args, io, file) })
-  const tried = tryRules(rules, { file: resolve(io.cwd, file), text })
+  const { rules, gateway, findings } = checkFiles({ rules: resolve(io.cwd, file), gateway: resolve(io.cwd, config), proto: protoFolders(args, io, file) })
+  const tried = tryRules(rules, { file: resolve(io.cwd, file), text, engine: gateway?.minimiser === 'interpreted' ? 'interpreted' : 'generated' })
   const all = [...findings, ...tried.findings.filter((finding) => !rules.findings.includes(finding))]
   return { ...tried, findings: all.map((finding) => ({ ...finding, place: { ...finding.place, file: relative(io.cwd, finding.place.file) } })) }
 }

@@ -6,7 +6,7 @@ import { Gate, outputBasis, type GateState } from '../domain/basis.ts'
 import type { Decision } from '../domain/consent.ts'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { BasisEntry, Branch, FieldRule, Output, OutputStream, Policy, Stream } from '../domain/policy.ts'
+import type { BasisEntry, Branch, FieldRule, Output, OutputStream, Policy, Stream, Transform } from '../domain/policy.ts'
 import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
 import { Verdict, verdictName } from '../domain/verdict.ts'
 import { loadRules, type LoadedRules } from '../config/rules.ts'
@@ -112,8 +112,10 @@ function classText(field: FieldShape): string {
 
 function actionOf(branch: Branch): string {
   if (branch.kind === 'chain') return isDrop(branch.chain) ? 'drop' : textOfChain(branch.chain)
-  const { by, only } = branch.keyed
-  return `by ${by.fn === 'none' ? by.member : `${by.fn}(${by.member})`}: only ${[...only.keys()].slice(0, 8).join(', ')}${only.size > 8 ? ', …' : ''}`
+  const { by, with: every, only } = branch.keyed
+  const members = (list: ReadonlyMap<string, readonly Transform[]>): string => [...list].map(([name, chain]) => `${name} ${isDrop(chain) ? 'drop' : textOfChain(chain)}`).join(', ')
+  const keys = [...only].slice(0, 8).map(([key, own]) => [key, ...(own.size > 0 ? [members(own)] : [])].join(' '))
+  return `by ${by.fn === 'none' ? by.member : `${by.fn}(${by.member})`}${every.size > 0 ? `, each with ${members(every)}` : ''}; only ${keys.join('; ')}${only.size > 8 ? '; …' : ''}`
 }
 
 function ruleAt(source: OutputStream, path: string): FieldRule | undefined {
@@ -299,7 +301,7 @@ function code(args: Args, io: Io, standings: readonly Standing[], keys: Pseudony
   }
   io.stdout.write(made.map(({ standing: { pair, plan, why }, minimiser }) => [
     `// ${pair.output.id} <- ${pair.source.stream.id}: ${why}; plan ${plan.id}`,
-    minimiser.text ?? '// No function is generated: this plan has parts (nested messages, lists, conditions on texts) that the readable engine carries out.',
+    minimiser.text ?? '// No function is generated: this plan has parts (conditions on texts or lists, tracks, required or topic fields inside messages) that the readable engine carries out.',
     '',
   ].join('\n')).join('\n'))
   return 0

@@ -5,7 +5,6 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Finding } from '../domain/errors.ts'
 import { loadSchemas } from '../minimise/descriptor.ts'
-import type { Feature } from './field-rules.ts'
 import { sorted } from './findings.ts'
 import { loadGateway, type GatewayConfig } from './gateway.ts'
 import { loadMachines } from './machines.ts'
@@ -22,7 +21,6 @@ export interface CheckInput {
   readonly set?: readonly string[]
   /** Folders of .proto files beside those of the gateway file; `proto/` when there is neither. */
   readonly proto?: readonly string[]
-  readonly allow?: readonly Feature[]
   readonly today?: string
 }
 
@@ -42,7 +40,6 @@ export function checkFiles(input: CheckInput): Checked {
   const rules = loadRulesFile(input.rules, {
     schemas: loadSchemas([...new Set(folders)]),
     ...(config === undefined ? {} : { bridges: config.bridges }),
-    ...(input.allow === undefined ? {} : { allow: input.allow }),
     ...(input.today === undefined ? {} : { today: input.today }),
   })
   findings.push(...rules.findings)

@@ -3,9 +3,9 @@
  * waives it. Names, types and arguments are already right when these checks run.
  */
 import { strictness, Strictness } from '../domain/basis.ts'
-import type { BasisEntry, Branch, FieldRule, Output, OutputStream, Policy } from '../domain/policy.ts'
+import type { BasisEntry, FieldRule, Output, OutputStream, Policy } from '../domain/policy.ts'
 import { classificationOf } from '../domain/schema.ts'
-import { isCoarserOrEqual, isDrop, isGeneralising } from '../minimise/transforms.ts'
+import { isBranchCoarser, isDrop, isGeneralising } from '../minimise/transforms.ts'
 import { pathOf } from '../minimise/tree.ts'
 import { kindOf } from '../minimise/value.ts'
 import { exposed, step } from './field-rules.ts'
@@ -100,23 +100,6 @@ function checkRule(source: Source, output: Output, one: OutputStream, rule: Fiel
   } else if (exposed(rule, rule.noConsent, one.stream).some((leaf) => (leaf.additional || leaf.personal === 'always') && !isGeneralising(leaf.chain))) {
     findings.add('PAIR-NOT-GENERAL', step(where, 'no_consent'), `${what}, and ${why}, so what leaves without consent must be dropped or generalised.`)
   }
-}
-
-/** Whether branch `u` is provably coarser than or equal to `t` (rules-language 4.2). */
-export function isBranchCoarser(u: Branch, t: Branch): boolean {
-  if (u.kind === 'chain' && isDrop(u.chain)) return true
-  if (u.kind === 'chain' && t.kind === 'chain') return isCoarserOrEqual(u.chain, t.chain)
-  if (t.kind === 'chain') return !isDrop(t.chain) && t.chain.every((one) => one.name === 'keep')
-  if (u.kind === 'chain') return false
-  if (u.keyed.by.member !== t.keyed.by.member || u.keyed.by.fn !== t.keyed.by.fn) return false
-  for (const [key, own] of u.keyed.only) {
-    const fine = t.keyed.only.get(key)
-    if (fine === undefined) return false
-    const coarseAll = new Map([...u.keyed.with, ...own])
-    const fineAll = new Map([...t.keyed.with, ...fine])
-    for (const [member, chain] of coarseAll) if (!isDrop(chain) && !isCoarserOrEqual(chain, fineAll.get(member) ?? [])) return false
-  }
-  return true
 }
 
 // --------------------------------------------------------------------------------------------------------------- condition

@@ -54,8 +54,6 @@ const TABLE = {
   'UNKNOWN-PLACE': error('rule', 'A code is no country, part of a country or group.', 'Use ISO 3166 codes such as DE or US-CA.'),
   'UNKNOWN-TRANSFORM': error('rule', 'A transform does not exist.', 'Use one that `parapet transforms` lists.'),
   'UNKNOWN-LINT': error('rule', '`accept:` names a code that no finding has.', 'Copy the code from the finding.'),
-  'NOT-YET-EMIT': error('rule', 'Down-sampling is not available in this version.', 'Remove `emit`; until then every message is sent.'),
-  'NOT-YET-KEYED': error('rule', 'Key-value lists are not available in this version.', 'Leave the field out; until then it does not leave.'),
   'NOT-YET-KEY': error('rule', 'A part of the language is not available in this version.', 'Write its content into this file.'),
 
   // streams
@@ -72,11 +70,11 @@ const TABLE = {
   'FIELD-OVERLAP': error('rule', 'Two rules concern one field.', 'Keep one of them.'),
   'TRANSFORM-TYPE': error('rule', 'A transform does not fit the type of the field.', 'Use one that fits.'),
   'TRANSFORM-ARGUMENT': error('rule', 'The argument of a transform is missing or wrong.', 'Write it as in the example of `parapet transforms`.'),
-  'KEYED': error('rule', 'A key-value list does not fit the message.', 'Use it on a repeated message whose key is a whole number.'),
+  'KEYED': error('rule', 'A key-value list does not fit the message.', 'Use it on a repeated message whose key is a whole number of 32 bits.'),
   'EMIT': error('rule', 'The down-sampling is not complete.', 'Say `every` or `on_change`.'),
   'REQUIRE-MISSING': error('rule', 'A required field can never leave.', 'Name the field under `fields:` or `keep:`, or do not require it.'),
   'PAIR-MISSING': error('rule', 'A field about a person would leave without consent.', 'Write { consent: keep, no_consent: drop }, or a generalisation instead of drop.'),
-  'PAIR-NOT-COARSER': error('rule', 'What leaves without consent is not provably coarser than with it.', 'Let `no_consent` be drop, or the same transform with a multiple of the step or size.'),
+  'PAIR-NOT-COARSER': error('rule', 'What leaves without consent is not provably coarser than with it.', 'Let `no_consent` be drop, or the same transform with a multiple of the step or size (of the step of `round` an odd one).'),
   'PAIR-NOT-GENERAL': error('rule', 'What leaves of a personal field without consent is neither dropped nor generalised.', 'Use drop, grid of 1 km or more, bucket, round, clamp, or round_time of 15m or more.'),
   'CONTRACT-OPERATOR': error('rule', 'A field that identifies an operator would leave under a contract.', 'Remove the field: a contract with the customer is no ground for data that identifies operators.'),
   'WHEN-PERSONAL': error('rule', 'A condition depends on a person or a place.', 'Use a field that says nothing about a person.'),
@@ -92,6 +90,7 @@ const TABLE = {
   // grounds
   'BASIS-WEAKER': error('rule', 'A legal basis is weaker than that of the group the place belongs to.', 'Write the basis of the group, or a stricter one.'),
   'BASIS-DEFAULT-WEAKER': error('rule', 'The default basis is weaker than that of some country.', 'Write the strictest basis of the table.'),
+  'REPLACES': error('rule', 'A purpose replaces one that is still there.', 'Remove the old purpose, or `replaces`.'),
   'GROUP': error('rule', 'A group of places is not usable.', 'Name groups at countries, and give each group an entry.'),
   'CLASSIFIED': error('rule', '`fields:` classifies a field that the schema classifies already.', 'Remove the line, or change the option in the .proto file.'),
 
@@ -123,8 +122,9 @@ const TABLE = {
   'MIXED-TOPIC': error('lint', 'Different messages go to one topic.', 'Put {stream} into the topic.'),
   'BRIDGE-RECIPIENT': error('lint', 'An output uses the bridge of another recipient.', 'Use a bridge of this recipient, or `via: [local]`.'),
   'LOAD-BESIDE-OPERATOR': error('lint', 'A load finer than 50 kg stands beside an operator or session.', 'Write { round: 50 kg }, or leave the operator out.'),
-  'PGN-PERSONAL': error('lint', 'A J1939 parameter group leaves that names a machine, driver or place.', 'Remove it from `only:`.'),
+  'PGN-PERSONAL': error('lint', 'A J1939 parameter group leaves that names a machine, driver or place.', 'Name the groups that may leave, without it: { by: "j1939_pgn(id)", only: … }.'),
   'OUTPUT-BASIS-WEAKER': error('lint', 'The basis of an output is weaker than the table\'s for its purpose.', 'Remove `basis:` from the output, or choose another purpose.'),
+  'HOLDER-SEES-REFUSAL': error('lint', 'A recipient that has the machine could tell who refused.', 'Give the holder only outputs whose basis asks nobody, such as contract, and fields that leave the same with a yes as without.'),
   'NO-CONSENT-UNREACHABLE': warning('lint', 'A branch without consent is never taken.', 'Write the `consent` branch alone, or change the basis.'),
   'UNTESTED': warning('lint', 'A branch of the rules is covered by no test.', 'Add a test for it.'),
 

@@ -4,6 +4,8 @@
  */
 import type { Branch, FieldRule, Keyed, Point, Stream, Target, Transform, Zone } from '../domain/policy.ts'
 import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
+import { transformedField } from '../minimise/known.ts'
+import { RANGES } from '../minimise/number.ts'
 import { TRANSFORMS, type Subject } from '../minimise/transforms.ts'
 import { pathOf } from '../minimise/tree.ts'
 import { kindOf, type ValueKind } from '../minimise/value.ts'
@@ -13,15 +15,12 @@ import type { ChainText, KeyedText, Named, OutputStreamText, RuleText, Transform
 import { fieldNames, partsOf } from './streams.ts'
 import type { Path } from './yaml.ts'
 
-export type Feature = 'emit' | 'keyed'
-
 export interface FieldRuleInput {
   readonly output: string
   readonly stream: Stream
   /** The output-wide `fields:`. */
   readonly wide: Named<RuleText>
   readonly own: OutputStreamText
-  readonly allow: ReadonlySet<Feature>
   readonly zones: ReadonlyMap<string, Zone>
 }
 
@@ -204,10 +203,6 @@ export function step(where: Where, ...more: (string | number)[]): Where {
 
 function readBranch(name: string, text: TreatmentText, target: Target, input: FieldRuleInput, where: Where, findings: Findings): Branch | undefined {
   if (isKeyed(text)) {
-    if (!input.allow.has('keyed')) {
-      findings.add('NOT-YET-KEYED', where, 'Key-value lists (`by`, `with`, `only`) are not available in this version.')
-      return undefined
-    }
     const keyed = readKeyed(name, text, target, input.stream, where, findings)
     return keyed === undefined ? undefined : { kind: 'keyed', keyed }
   }
@@ -217,15 +212,13 @@ function readBranch(name: string, text: TreatmentText, target: Target, input: Fi
 }
 
 function subjectOf(name: string, target: Target, { stream, zones }: FieldRuleInput): Subject {
-  if (target.kind === 'point') return { field: undefined, point: true, track: target.point.kind === 'delta', timeUnit: undefined, path: name, zones }
+  if (target.kind === 'point') {
+    const { kind, dt } = target.point
+    const times = dt === undefined ? undefined : pathOf(stream.message, dt)?.at(-1)
+    return { field: undefined, point: true, track: kind === 'delta', timeUnit: undefined, path: name, zones, ...(times === undefined ? {} : { dt: times }) }
+  }
   const leaf = target.fields[target.fields.length - 1] as FieldShape
-  return { field: valueOf(leaf), point: false, timeUnit: stream.time?.field === name ? stream.time.unit : undefined, path: name }
-}
-
-/** Transforms on a map of plain values work on the values. */
-function valueOf(field: FieldShape): FieldShape {
-  const value = field.map ? field.message?.byNumber.get(2) : undefined
-  return value !== undefined && value.message === undefined ? value : field
+  return { field: transformedField(leaf), point: false, timeUnit: stream.time?.field === name ? stream.time.unit : undefined, path: name }
 }
 
 /** The transforms of a chain with checked arguments; undefined when one of them is wrong. */
@@ -272,7 +265,7 @@ function readKeyed(name: string, text: KeyedText, target: Target, stream: Stream
   const field = target.kind === 'field' ? target.fields[target.fields.length - 1] : undefined
   const message = field?.message
   if (field === undefined || message === undefined || !field.repeated || field.map) {
-    findings.add('KEYED', where, `"${name}" is no repeated message, so it has no keys.`)
+    findings.add('KEYED', where, `"${name}" is no repeated message, so it has no keys.`, target.kind === 'point' ? 'Write a transform such as { grid: 1km }.' : undefined)
     return undefined
   }
   const call = /^j1939_pgn\((\w+)\)$/.exec(text.by)
@@ -280,7 +273,7 @@ function readKeyed(name: string, text: KeyedText, target: Target, stream: Stream
   const key = message.byName.get(member)
   if (key === undefined || key.repeated || !['integer', 'enum'].includes(kindOf(key))) {
     const numbers = message.fields.filter((one) => !one.repeated && ['integer', 'enum'].includes(kindOf(one))).map((one) => one.name)
-    findings.add('KEYED', step(where, 'by'), `The message ${message.name} has no whole number "${member}" that could be the key.`, suggestion(member, numbers))
+    findings.add('KEYED', { ...step(where, 'by'), at: text.by.indexOf(member, call === null ? 0 : 'j1939_pgn('.length) }, `The message ${message.name} has no whole number "${member}" that could be the key.`, suggestion(member, numbers))
     return undefined
   }
   const before = findings.list.length
@@ -288,10 +281,28 @@ function readKeyed(name: string, text: KeyedText, target: Target, stream: Stream
   const only = new Map<number, ReadonlyMap<string, readonly Transform[]>>()
   for (const [id, members] of Object.entries(text.only)) {
     const number = Number(id)
-    if (!Number.isSafeInteger(number) || number > (call === null ? 0xffff_ffff : 0x3_ffff)) findings.add('KEYED', { ...step(where, 'only', id), of: 'key' }, `${id} is no ${call === null ? 'key: it needs more than 32 bits' : 'PGN: these have 18 bits'}.`)
+    const problem = call === null ? keyProblem(number, key) : pgnProblem(number)
+    if (problem !== undefined) findings.add('KEYED', { ...step(where, 'only', id), of: 'key' }, `"${id}" ${problem.sentence}.`, problem.mend)
     only.set(number, readMembers(members, message, name, stream, step(where, 'only', id), findings))
   }
   return findings.list.length > before ? undefined : { by: { member, fn: call === null ? 'none' : 'j1939_pgn' }, with: withMembers, only }
+}
+
+interface KeyProblem {
+  readonly sentence: string
+  readonly mend: string
+}
+
+function keyProblem(number: number, key: FieldShape): KeyProblem | undefined {
+  const [, most] = RANGES[key.type] ?? [0n, 0n]
+  return number > Number(most) ? { sentence: `is more than the key "${key.name}" can hold`, mend: `Its largest value is ${most}.` } : undefined
+}
+
+/** [SAE J1939-21] 18 bits; the low byte of a PDU1 group (format below 240) is the destination of each frame and no part of the number. */
+function pgnProblem(number: number): KeyProblem | undefined {
+  if (number > 0x3_ffff) return { sentence: 'is no PGN: these have 18 bits', mend: 'Write the PGN, not the identifier of a frame.' }
+  const isAddressed = ((number >> 8) & 0xff) < 240 && (number & 0xff) !== 0
+  return isAddressed ? { sentence: 'is no PGN: its low byte would be the address that a frame goes to', mend: `Write ${number & ~0xff}.` } : undefined
 }
 
 function readMembers(text: Named<ChainText>, message: MessageShape, list: string, stream: Stream, where: Where, findings: Findings): ReadonlyMap<string, readonly Transform[]> {
@@ -304,7 +315,7 @@ function readMembers(text: Named<ChainText>, message: MessageShape, list: string
       continue
     }
     const path = `${list}.${name}`
-    const chain = readChain(chainText, { field: valueOf(field), point: false, timeUnit: stream.time?.field === path ? stream.time.unit : undefined, path }, at, findings)
+    const chain = readChain(chainText, { field: transformedField(field), point: false, timeUnit: stream.time?.field === path ? stream.time.unit : undefined, path }, at, findings)
     if (chain !== undefined) members.set(name, chain)
   }
   return members

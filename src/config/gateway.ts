@@ -63,7 +63,15 @@ export interface BridgeConfig {
   readonly clientId: string | undefined
   readonly credentialsFile: string | undefined
   /** PEM texts. */
-  readonly tls: Partial<Pem>
+  readonly tls: Partial<Pem> & { readonly serverName?: string }
+  readonly keepaliveMs?: number | undefined
+  readonly envelope?: boolean | undefined
+  readonly batch?: {
+    readonly messages: number
+    readonly withinMs: number
+    readonly compress: 'zstd' | 'none'
+    readonly outputs: readonly string[] | undefined
+  } | undefined
 }
 
 export interface GatewayLimits {
@@ -207,6 +215,10 @@ function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] 
     const url = URL.parse(bridge.url)
     if (url === null) add('BAD-VALUE', path, `The address of the bridge "${name}" is none.`, 'Write mqtts://host:port.')
     else if ((url.protocol === 'mqtt:' || url.protocol === 'ws:') && !isLoopback(url.hostname)) add('PLAIN-BRIDGE', path, `The bridge "${name}" would send data to ${url.hostname} without TLS.`)
+    if ((bridge.tls.cert === undefined) !== (bridge.tls.key === undefined)) add('MISSING-KEY', ['bridges', name, 'tls'], 'A certificate needs its key, and a key its certificate.')
+    if (bridge.batch !== undefined && bridge.protocol === 4 && bridge.envelope !== true) {
+      add('BAD-VALUE', ['bridges', name, 'batch'], `MQTT 3.1.1 has no place for the ids of the messages in a batch of the bridge "${name}".`, 'Write `envelope: true`, or `protocol: 5`.')
+    }
   }
   return findings
 }
@@ -233,7 +245,9 @@ interface GatewayText {
   readonly listen?: { readonly terminals?: ListenerText; readonly recipients?: ListenerText; readonly admin?: ListenerText }
   readonly bridges?: Readonly<Record<string, {
     readonly recipient: string; readonly url: string; readonly protocol?: 4 | 5; readonly window?: number; readonly client_id?: string; readonly credentials_file?: string
-    readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
+    readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string; readonly server_name?: string }
+    readonly keepalive?: string; readonly envelope?: boolean
+    readonly batch?: { readonly messages?: number; readonly within?: string; readonly compress?: 'zstd' | 'none'; readonly outputs?: readonly string[] }
   }>>
   readonly limits?: {
     readonly packet_bytes?: number; readonly connections?: number; readonly messages_per_second?: number; readonly unanswered?: number
@@ -282,7 +296,12 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
       window: bridge.window ?? 256,
       clientId: bridge.client_id,
       credentialsFile: bridge.credentials_file === undefined ? undefined : at(bridge.credentials_file),
-      tls: pems(bridge.tls ?? {}, ['bridges', name, 'tls'], pem),
+      tls: bridgeTls(bridge.tls ?? {}, ['bridges', name, 'tls'], pem),
+      keepaliveMs: parseDuration(bridge.keepalive),
+      envelope: bridge.envelope,
+      batch: bridge.batch === undefined ? undefined : {
+        messages: bridge.batch.messages ?? 100, withinMs: parseDuration(bridge.batch.within) ?? 1_000, compress: bridge.batch.compress ?? 'zstd', outputs: bridge.batch.outputs,
+      },
     }])),
     limits: {
       packetBytes: limits.packet_bytes ?? LIMITS.packetBytes,
@@ -296,6 +315,10 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
     logLevel: text.log?.level ?? 'info',
     verifyEvery: text.verify ?? 100,
   }
+}
+
+function bridgeTls({ server_name: serverName, ...files }: Partial<Pem> & { readonly server_name?: string }, where: Path, read: (file: string, where: Path) => string): BridgeConfig['tls'] {
+  return { ...pems(files, where, read), ...(serverName === undefined ? {} : { serverName }) }
 }
 
 function pems(files: Partial<Pem>, where: Path, read: (file: string, where: Path) => string): Partial<Pem> {

@@ -17,11 +17,23 @@ import type { Path } from './yaml.ts'
  */
 export function readPurposes(rules: RulesFile, findings: Findings): Purpose[] {
   if (rules.purposes !== undefined) {
-    return Object.entries(rules.purposes).map(([id, text], index) => ({ id: id as PurposeId, index, about: text.about, clause: text.clause, dpv: text.dpv }))
+    return Object.entries(rules.purposes).map(([id, text], index) => ({
+      id: id as PurposeId, index, about: text.about, clause: text.clause, dpv: text.dpv,
+      ...(text.replaces === undefined ? {} : { replaces: readReplaced(rules, id, [text.replaces].flat(), findings) }),
+    }))
   }
   const ids = [...new Set(Object.values(rules.outputs).map((output) => output.purpose))]
   if (ids.length > LIMITS.purposes) findings.add('LIMIT', { path: ['outputs'], of: 'key' }, `The outputs name ${ids.length} purposes; at most ${LIMITS.purposes} are possible.`)
   return ids.slice(0, LIMITS.purposes).map((id, index) => ({ id: id as PurposeId, index, about: '', clause: undefined, dpv: undefined }))
+}
+
+/** A purpose that is still there has answers of its own: what replaces it would have two. */
+function readReplaced(rules: RulesFile, id: string, replaced: readonly string[], findings: Findings): PurposeId[] {
+  for (const old of replaced) {
+    if (rules.purposes?.[old] === undefined) continue
+    findings.add('REPLACES', { path: ['purposes', id, 'replaces'] }, `"${old}" is still defined, so "${id}" cannot stand for it.`, old === id ? 'Name the purpose of the earlier rules.' : `Remove the purpose "${old}", or remove it here.`)
+  }
+  return [...new Set(replaced)] as PurposeId[]
 }
 
 export function readBasis(text: BasisText): BasisEntry {

@@ -4,9 +4,11 @@
  */
 import { EEA, Strictness, basisFor, strictness } from '../domain/basis.ts'
 import type { Finding } from '../domain/errors.ts'
-import type { BasisEntry, FieldRule, Output, OutputStream, Transform } from '../domain/policy.ts'
+import type { BasisEntry, FieldRule, Keyed, Output, OutputStream, Transform } from '../domain/policy.ts'
+import { classificationOf } from '../domain/schema.ts'
+import { pgnOf } from '../minimise/interpret.ts'
 import { formatDuration } from '../minimise/quantity.ts'
-import { isDrop } from '../minimise/transforms.ts'
+import { isCoarserOrEqual, isDrop } from '../minimise/transforms.ts'
 import { basesOf, whereOf, type Source } from './check.ts'
 import { CODES, type Code } from './codes.ts'
 import { exposed, step, type Exposed } from './field-rules.ts'
@@ -56,6 +58,7 @@ export const LINTS: readonly Lint[] = [
   { code: 'LOAD-BESIDE-OPERATOR', find: loadBesideOperator },
   { code: 'PGN-PERSONAL', find: pgnPersonal },
   { code: 'OUTPUT-BASIS-WEAKER', find: outputBasisWeaker },
+  { code: 'HOLDER-SEES-REFUSAL', find: holderSeesRefusal },
   { code: 'NO-CONSENT-UNREACHABLE', find: noConsentUnreachable },
   { code: 'UNTESTED', find: untested },
 ]
@@ -358,6 +361,32 @@ function* outputBasisWeaker(source: Source): Iterable<Hit> {
   }
 }
 
+/**
+ * Who has the machine knows who works on it. Whatever such a recipient gets only with a person's yes, or until their no, tells by
+ * being there or not who refused; and so does a field that is there, or finer, only with the yes.
+ */
+function* holderSeesRefusal(source: Source): Iterable<Hit> {
+  for (const output of source.policy.outputs) {
+    const { recipient } = output
+    if (recipient.group !== 'holder') continue
+    const asking = basesOf(source.policy, output).find(({ entry }) => strictness(entry.basis) > Strictness.open && strictness(entry.basis) < Strictness.forbidden)
+    if (asking !== undefined) {
+      yield { where: { path: ['outputs', output.id, 'recipient'] }, sentence: `"${recipient.id}" has the machine, and "${output.id}" rests on ${asking.entry.basis} somewhere: whether a message comes tells who refused.` }
+      continue
+    }
+    for (const { fields } of output.streams) {
+      for (const rule of fields) {
+        if (rule.pair && !isAlike(rule)) yield { where: whereOf(source, rule), sentence: `"${recipient.id}" has the machine, and "${rule.path}" leaves otherwise with a yes than without: it tells who refused.` }
+      }
+    }
+  }
+}
+
+/** Whether a pair leaves the same with a yes as without. */
+function isAlike({ consent, noConsent }: FieldRule): boolean {
+  return consent.kind === 'chain' && noConsent.kind === 'chain' && isCoarserOrEqual(consent.chain, noConsent.chain) && isCoarserOrEqual(noConsent.chain, consent.chain)
+}
+
 function* noConsentUnreachable(source: Source): Iterable<Hit> {
   for (const output of source.policy.outputs) {
     const bases = basesOf(source.policy, output)
@@ -428,17 +457,32 @@ const PERSONAL_PGNS = new Set([60_160, 60_416, 60_928, 65_259, 65_260, 65_256, 6
 
 function* pgnPersonal(source: Source): Iterable<Hit> {
   for (const output of source.policy.outputs) {
-    for (const { fields } of output.streams) {
-      for (const rule of fields) {
-        for (const branch of [rule.consent, rule.noConsent]) {
-          if (branch.kind !== 'keyed' || branch.keyed.by.fn !== 'j1939_pgn') continue
-          for (const [pgn, members] of branch.keyed.only) {
-            if (PERSONAL_PGNS.has(pgn) && [...members.values()].some((chain) => !isDrop(chain))) yield { where: step(whereOf(source, rule), ...(rule.pair ? [branch === rule.consent ? 'consent' : 'no_consent'] : []), 'only', String(pgn)), sentence: `PGN ${pgn} names a machine, a driver or a place, or carries other frames in pieces.` }
-          }
+    for (const one of output.streams) {
+      for (const rule of one.fields) {
+        for (const branch of rule.pair ? [rule.consent, rule.noConsent] : [rule.consent]) {
+          const where = rule.pair ? step(whereOf(source, rule), branch === rule.consent ? 'consent' : 'no_consent') : whereOf(source, rule)
+          const named = branch.kind === 'keyed' ? groupsNamed(branch.keyed, rule) : undefined
+          const frames = exposed(rule, branch, one.stream).find((leaf) => leaf.category === 'can_raw' && leaf.field?.type === 'bytes')
+          if (named === undefined && frames !== undefined) yield { where, sentence: `"${frames.path}" leaves of every frame on the bus, so also of those that name a machine, a driver or a place.` }
+          for (const { pgn, key } of named ?? []) yield { where: { ...step(where, 'only', key), of: 'key' }, sentence: `PGN ${pgn} names a machine, a driver or a place, or carries other frames in pieces.` }
         }
       }
     }
   }
+}
+
+/** The personal groups of which something leaves; undefined for a list whose key is no identifier of a frame. */
+function groupsNamed({ by, with: every, only }: Keyed, rule: FieldRule): { readonly pgn: number; readonly key: string }[] | undefined {
+  const message = rule.target.kind === 'field' ? rule.target.fields.at(-1)?.message : undefined
+  const key = message?.byName.get(by.member)
+  if (by.fn === 'none' && (key === undefined || classificationOf(key).category !== 'can_raw')) return undefined
+  return [...only].flatMap(([number, own]) => {
+    const pgn = by.fn === 'j1939_pgn' ? number : pgnOf(number)
+    // Identifiers of 11 bits have no PGN.
+    const isGroup = by.fn === 'j1939_pgn' || number > 0x7ff
+    const leaves = [...new Map([...every, ...own]).values()].some((chain) => !isDrop(chain))
+    return isGroup && PERSONAL_PGNS.has(pgn) && leaves ? [{ pgn, key: String(number) }] : []
+  })
 }
 
 // ------------------------------------------------------------------------------------------------------------------- tests

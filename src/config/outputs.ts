@@ -6,7 +6,7 @@ import type { Emit, FieldRule, Output, OutputStream, Purpose, Recipient, Stream,
 import { parseCondition } from '../minimise/condition.ts'
 import { parseDuration } from '../minimise/quantity.ts'
 import { kindOf } from '../minimise/value.ts'
-import { hasTarget, readFieldRules, type Feature } from './field-rules.ts'
+import { hasTarget, readFieldRules } from './field-rules.ts'
 import type { Findings, Where } from './findings.ts'
 import { readBasis } from './legal-basis.ts'
 import { suggestion } from './nearest.ts'
@@ -21,7 +21,6 @@ export interface OutputsInput {
   readonly purposes: readonly Purpose[]
   /** Groups of the legal basis table: transfers and regions may name them. */
   readonly groups: ReadonlySet<string>
-  readonly allow: ReadonlySet<Feature>
   readonly zones: ReadonlyMap<string, Zone>
 }
 
@@ -54,6 +53,8 @@ export function readOutputs(input: OutputsInput, findings: Findings, origin: Map
         via: text.to.via ?? ['local'],
         sendWithinMs: parseDuration(text.to.send_within),
         retain: text.to.retain ?? false,
+        share: text.to.share === undefined ? undefined : Number.parseFloat(text.to.share) / 100,
+        atQuota: text.to.at_quota,
       },
       reach: text.reach ?? 'any',
       recipientKeepsMs: parseDuration(text.recipient_keeps),
@@ -140,17 +141,20 @@ function readOutputStreams(output: string, text: OutputText, input: OutputsInput
 function readOutputStream(output: string, stream: Stream, wide: Named<NonNullable<OutputText['fields']>[string]>, own: OutputStreamText, input: OutputsInput, findings: Findings, origin: Map<object, Where>): OutputStream {
   const where: Path = ['outputs', output, 'streams', stream.id]
   const before = findings.errors
-  const fields = readFieldRules({ output, stream, wide, own, allow: input.allow, zones: input.zones }, findings, origin)
+  const fields = readFieldRules({ output, stream, wide, own, zones: input.zones }, findings, origin)
   const env: Parameters<typeof parseCondition>[1] = { msg: stream.message, points: stream.points, machine: true, country: true }
   const made: OutputStream = {
     stream,
     when: own.when === undefined ? undefined : readCondition(own.when, env, [...where, 'when'], findings),
     require: own.require ?? [],
-    emit: own.emit === undefined ? undefined : readEmit(own.emit, stream, [...where, 'emit'], input.allow, findings),
+    emit: own.emit === undefined ? undefined : readEmit(own.emit, stream, [...where, 'emit'], findings),
     fields,
   }
   // A field whose rule was refused above must not be reported a second time as missing.
-  if (findings.errors === before) checkRequire(made, where, findings)
+  if (findings.errors === before) {
+    checkRequire(made, where, findings)
+    checkEmit(made, where, findings)
+  }
   return made
 }
 
@@ -163,12 +167,20 @@ function checkRequire(made: OutputStream, where: Path, findings: Findings): void
   }
 }
 
+/** Down-sampling reads what the output is sent: a field that it is not sent cannot decide (G2). */
+function checkEmit({ emit, fields }: OutputStream, where: Path, findings: Findings): void {
+  const leaves = (name: string): boolean => fields.some((rule) => (rule.path === name || name.startsWith(`${rule.path}.`) || rule.path.startsWith(`${name}.`)) && !neverLeaves(rule))
+  const names = [...(typeof emit?.take === 'object' ? [[emit.take.max, ['take', 'max']] as const] : []), ...(emit?.onChange ?? []).map((name, index) => [name, ['on_change', index]] as const)]
+  for (const [name, at] of names) {
+    if (!leaves(name)) findings.add('EMIT', { path: [...where, 'emit', ...at] }, `"${name}" does not leave in this output, so it cannot decide what is sent.`, 'Name a field that the output sends.')
+  }
+}
+
 function neverLeaves(rule: FieldRule): boolean {
   return [rule.consent, rule.noConsent].every((branch) => branch.kind === 'chain' && branch.chain.some((one) => one.name === 'drop'))
 }
 
-function readEmit(text: NonNullable<OutputStreamText['emit']>, stream: Stream, where: Path, allow: ReadonlySet<Feature>, findings: Findings): Emit {
-  if (!allow.has('emit')) findings.add('NOT-YET-EMIT', { path: where, of: 'key' }, '`emit` is not available in this version.')
+function readEmit(text: NonNullable<OutputStreamText['emit']>, stream: Stream, where: Path, findings: Findings): Emit {
   if (text.every === undefined && text.on_change === undefined) findings.add('EMIT', { path: where, of: 'key' }, '`emit` says neither how often nor on what change.', 'Add `every: 15m` or `on_change: [FIELD]`.')
   if (text.hold === true && text.every === undefined) findings.add('EMIT', { path: [...where, 'hold'] }, '`hold` needs a window at whose end the message is sent.', 'Add `every: 15m`.')
   const max = typeof text.take === 'object' ? text.take.max : undefined

@@ -1,7 +1,7 @@
 /**
  * The rules file as it is written: what the schema lets through, before names are resolved.
  */
-import type { Basis } from '../domain/policy.ts'
+import type { Basis, Choice } from '../domain/policy.ts'
 import type { Classification } from '../domain/schema.ts'
 
 export type Named<T> = Readonly<Record<string, T>>
@@ -12,11 +12,12 @@ export interface RulesFile {
   readonly streams: Named<StreamText>
   readonly subject?: {
     readonly sessions?: { readonly stream: string; readonly sign_on: string; readonly sign_off?: string; readonly operator: string }
+    readonly consent?: ChoiceText
     readonly session_max?: string
     readonly handover_quarantine?: string
     readonly late_limit?: string
   }
-  readonly purposes?: Named<{ readonly about: string; readonly clause?: string; readonly dpv?: string }>
+  readonly purposes?: Named<{ readonly about: string; readonly clause?: string; readonly dpv?: string; readonly replaces?: string | readonly string[] }>
   readonly legal_basis?: Named<Named<BasisText | string | readonly string[]>>
   readonly recipients?: Named<RecipientText>
   readonly outputs: Named<OutputText>
@@ -24,6 +25,18 @@ export interface RulesFile {
   readonly fields?: Named<Partial<Classification>>
   readonly accept?: readonly AcceptText[]
   readonly tests?: readonly TestText[]
+}
+
+export interface ChoiceText {
+  readonly stream: string
+  readonly purpose: string
+  readonly choice: string
+  readonly means: Named<Choice>
+  readonly operator?: string
+  readonly policy?: string
+  readonly language?: string
+  readonly supersedes?: string
+  readonly evidence?: string
 }
 
 export interface StreamText {
@@ -63,7 +76,7 @@ export interface OutputText {
   readonly recipient: string | RecipientText
   readonly purpose: string
   readonly basis?: BasisText
-  readonly to: { readonly topic: string; readonly qos?: 0 | 1 | 2; readonly via?: readonly string[]; readonly send_within?: string; readonly retain?: boolean }
+  readonly to: { readonly topic: string; readonly qos?: 0 | 1 | 2; readonly via?: readonly string[]; readonly send_within?: string; readonly retain?: boolean; readonly share?: string; readonly at_quota?: 'wait' | 'drop_oldest' }
   readonly reach?: 'any' | 'site'
   readonly recipient_keeps?: string
   readonly arrival_visible?: boolean

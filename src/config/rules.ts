@@ -10,7 +10,6 @@ import type { Policy } from '../domain/policy.ts'
 import type { Classification } from '../domain/schema.ts'
 import type { Schemas } from '../minimise/descriptor.ts'
 import { checkPolicy } from './check.ts'
-import type { Feature } from './field-rules.ts'
 import { Findings, sorted, type Where } from './findings.ts'
 import { readLegalBasis, readPurposes } from './legal-basis.ts'
 import { applyAccepted, lintPolicy, type AcceptedLint } from './lint.ts'
@@ -28,8 +27,6 @@ export interface RulesOptions {
   readonly schemas: Schemas
   /** Bridges of the gateway file, name -> recipient; without it `via` is not checked. */
   readonly bridges?: ReadonlyMap<string, { readonly recipient: string }>
-  /** Parts of the language that the engine at hand can carry out; the others are refused with a code NOT-YET-…. */
-  readonly allow?: readonly Feature[]
   /** The day for `accept: until`, `2026-11-23`; today (UTC) when left out. */
   readonly today?: string
 }
@@ -75,7 +72,7 @@ function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
   const basis = readLegalBasis(rules, purposes, findings)
   const groups = new Set([...basis.table.groups.values()].flat())
   const zones = readZones(rules, findings)
-  const { recipients, outputs } = readOutputs({ rules, streams: new Map(streams.map((one) => [one.id, one])), purposes, groups, allow: new Set(options.allow), zones }, findings, origin)
+  const { recipients, outputs } = readOutputs({ rules, streams: new Map(streams.map((one) => [one.id, one])), purposes, groups, zones }, findings, origin)
   const policy: Policy = {
     id: rules.policy?.id ?? basename(yaml.file, extname(yaml.file)),
     effective: rules.policy?.effective,

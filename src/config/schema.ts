@@ -4,7 +4,7 @@
  *
  * Alternatives are written as if/then/else, never as anyOf: so a mistake has one cause, and one sentence.
  */
-import { BASES } from '../domain/policy.ts'
+import { BASES, CHOICES } from '../domain/policy.ts'
 import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRANSFORMS, type JsonSchema } from '../minimise/transforms.ts'
@@ -29,6 +29,12 @@ export function rulesSchema(): JsonSchema {
         about: { ...text, description: 'What the data is used for, in words the operator understands.' },
         clause: { ...text, description: 'The clause of the notice that this purpose rests on, e.g. "P10, P11".' },
         dpv: { ...text, description: 'Purpose term of the W3C Data Privacy Vocabulary, e.g. ServicePersonalisation.' },
+        replaces: {
+          description: 'Purposes of earlier rules that this one stands for under a new name: every no said to them holds here, no yes does.',
+          if: { type: 'array' },
+          then: { type: 'array', minItems: 1, maxItems: LIMITS.purposes, items: name },
+          else: { ...name, errorMessage: 'the name of a purpose, or a list of them' },
+        },
       }, ['about']), 'Why data is processed. Each purpose is a question that an operator can answer.', { maxProperties: LIMITS.purposes }),
       legal_basis: {
         type: 'object',
@@ -144,7 +150,16 @@ export function gatewaySchema(): JsonSchema {
           ca: { ...text, description: 'PEM file of the authority of the other side.' },
           cert: { ...text, description: 'PEM file of our certificate.' },
           key: { ...text, description: 'PEM file of our private key.' },
+          server_name: { ...text, description: 'Name in the certificate of the other side, when it is not the host of the url.' },
         }, [], 'Our own certificate and whom to trust.'),
+        keepalive: { ...duration, default: '30s', description: 'A broker that says nothing for one and a half of it is given up.' },
+        envelope: { type: 'boolean', default: false, description: 'Wraps each message into parapet.v1.Envelope: id, policy, purpose and retention also in 3.1.1.' },
+        batch: object({
+          messages: { type: 'integer', minimum: 2, maximum: 1_000, default: 100, description: 'Messages in one at most.' },
+          within: { ...duration, default: '1s', description: 'How long the first of them waits at most.' },
+          compress: { enum: ['zstd', 'none'], default: 'zstd' },
+          outputs: { type: 'array', items: name, minItems: 1, uniqueItems: true, description: 'Outputs that are batched; all when left out.' },
+        }, [], 'Several messages of one topic in one, each behind its length.'),
       }, ['recipient', 'url']), 'Connections to cloud brokers.'),
       limits: object({
         packet_bytes: limit(LIMITS.packetBytes, 1_024, 1_048_576, 'Largest MQTT packet from a terminal; past it the connection is closed and counted.'),
@@ -222,6 +237,7 @@ const text: JsonSchema = { type: 'string', minLength: 1, maxLength: 4_096 }
 const name: JsonSchema = { type: 'string', pattern: NAME.source, maxLength: 128, errorMessage: NAME_WORDS }
 const date: JsonSchema = { type: 'string', pattern: '^\\d{4}-\\d{2}-\\d{2}$', errorMessage: 'a day such as 2026-11-01' }
 const duration: JsonSchema = { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(ms|s|min|m|h|d)$', errorMessage: 'a duration such as 30s, 15m, 12h or 7d' }
+const percent: JsonSchema = { type: 'string', pattern: '^(100|[1-9]?\\d(\\.\\d+)?)\\s*%$', errorMessage: 'a part such as 20 %' }
 const scrypt: JsonSchema = { type: 'string', pattern: '^scrypt\\$', errorMessage: 'a scrypt record, never the password itself' }
 const path: JsonSchema = { type: 'string', minLength: 1, maxLength: 1_024, errorMessage: 'a field of the message, e.g. header.time_ms' }
 
@@ -271,6 +287,23 @@ function subject(): JsonSchema {
       sign_off: { ...text, description: 'CEL over msg, e.g. msg.op in [SIGN_OFF, KEY_OFF].' },
       operator: { ...path, description: 'Field with the card, code or number.' },
     }, ['stream', 'sign_on', 'operator'], 'Which events start and end operator sessions.'),
+    consent: object({
+      stream: { ...name, description: 'The stream on which a terminal says what its operator chose.' },
+      operator: { ...path, description: 'Field with the card, code or number. Without it, or when it is empty, whoever is signed on.' },
+      purpose: { ...path, description: 'Text field with the purpose, as this file names it.' },
+      choice: { ...path, description: 'Enum or text field with the choice.' },
+      means: {
+        type: 'object',
+        description: 'What each member (or text) of `choice` says. What is not listed is refused and counted.',
+        minProperties: 1,
+        maxProperties: 64,
+        additionalProperties: { enum: CHOICES },
+      },
+      policy: { ...path, description: 'Text field with the policy whose notice was shown; a yes under another one than that in force is none.' },
+      language: { ...path, description: 'Text field with the language of the notice.' },
+      supersedes: { ...path, description: 'Field with the receipt or ledger sequence of the state that the choice replaces; a yes that was buffered must have it.' },
+      evidence: { ...path, description: 'Bytes or text that show that the person chose; kept sealed.' },
+    }, ['stream', 'purpose', 'choice', 'means'], 'How a terminal says what its operator chose. It counts only for the operator signed on there.'),
     session_max: { $ref: '#/$defs/duration', default: '12h', description: 'A session without sign-off ends after this.' },
     handover_quarantine: { $ref: '#/$defs/duration', default: '2m', description: 'After a change of operator the stricter of both decisions holds for so long.' },
     late_limit: { $ref: '#/$defs/duration', default: '7d', description: 'How late a message may be and still be attributed.' },
@@ -319,6 +352,8 @@ function output(): JsonSchema {
       via: { type: 'array', items: name, minItems: 1, uniqueItems: true, default: ['local'], description: 'local (subscribers here) and names of bridges.' },
       send_within: { $ref: '#/$defs/duration', description: 'What could not be sent by then expires.' },
       retain: { type: 'boolean', default: false, description: 'The broker keeps the last message of each topic.' },
+      share: { ...percent, default: '50 %', description: 'Part of the outbox that this output may fill; the last tenth is for safety and legal records.' },
+      at_quota: { enum: ['wait', 'drop_oldest'], default: 'wait', description: 'At its share: the terminal keeps the message, or the oldest ones of this output go and are counted.' },
     }, ['topic']),
     reach: { enum: ['any', 'site'], default: 'any', description: 'site: only for recipients on the site; there local_only is a yes.' },
     recipient_keeps: { $ref: '#/$defs/duration', description: 'How long the recipient may keep it; part of what is granted.' },
@@ -370,16 +405,17 @@ function transform(): JsonSchema {
 
 function keyed(): JsonSchema {
   return object({
-    by: { type: 'string', pattern: '^([A-Za-z_]\\w*|j1939_pgn\\([A-Za-z_]\\w*\\))$', errorMessage: 'a member such as id, or j1939_pgn(id)', description: 'The member that holds the key.' },
-    with: { type: 'object', additionalProperties: { $ref: '#/$defs/chain' }, description: 'Members that leave with every entry.' },
+    by: { type: 'string', pattern: '^([A-Za-z_]\\w*|j1939_pgn\\([A-Za-z_]\\w*\\))$', errorMessage: 'a member such as id, or j1939_pgn(id)', description: 'The member that holds the key; j1939_pgn(id) takes the PGN of a 29-bit CAN identifier.' },
+    with: { type: 'object', additionalProperties: { $ref: '#/$defs/chain' }, description: 'Members that leave with every entry that `only` names.' },
     only: {
       type: 'object',
       minProperties: 1,
-      propertyNames: { pattern: '^\\d+$', errorMessage: 'a whole number' },
+      maxProperties: 4_096,
+      propertyNames: { pattern: '^(0|[1-9]\\d{0,9})$', errorMessage: 'a whole number' },
       additionalProperties: { type: 'object', additionalProperties: { $ref: '#/$defs/chain' }, errorMessage: 'a map from members to transforms, e.g. { v: keep }' },
-      description: 'Key -> what leaves of the entry. Other keys do not leave.',
+      description: 'Key -> what leaves of the entry, member by member; it wins over `with`. Entries with other keys do not leave.',
     },
-  }, ['by', 'only'], 'A list of key-value entries, such as numbered signals.')
+  }, ['by', 'only'], 'A list of key-value entries, such as numbered signals or CAN frames. A pair stands around the whole list.')
 }
 
 function zone(): JsonSchema {

@@ -2,7 +2,7 @@
  * `streams:` and `subject:` of the rules file -> Stream[] and SubjectRules. Names are resolved against the schemas here.
  */
 import type { StreamId } from '../domain/ids.ts'
-import type { Condition, Point, SessionRule, Stream, SubjectRules, TimeRef } from '../domain/policy.ts'
+import type { ChoiceRule, Condition, Point, SessionRule, Stream, SubjectRules, TimeRef } from '../domain/policy.ts'
 import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import { parseCondition } from '../minimise/condition.ts'
 import type { Schemas } from '../minimise/descriptor.ts'
@@ -11,7 +11,7 @@ import { pathOf } from '../minimise/tree.ts'
 import { kindOf } from '../minimise/value.ts'
 import type { Findings } from './findings.ts'
 import { suggestion } from './nearest.ts'
-import type { PointText, RulesFile, StreamText } from './rules-file.ts'
+import type { ChoiceText, PointText, RulesFile, StreamText } from './rules-file.ts'
 import { topicProblem, topicShape } from './topics.ts'
 import type { Path } from './yaml.ts'
 
@@ -31,6 +31,7 @@ export function readSubject(rules: RulesFile, streams: readonly Stream[], findin
   const text = rules.subject ?? {}
   return {
     sessions: readSessions(rules, streams, findings),
+    ...(text.consent === undefined ? {} : { consent: readChoices(text.consent, rules, streams, findings) }),
     sessionMaxMs: parseDuration(text.session_max) ?? 12 * 3_600_000,
     quarantineMs: parseDuration(text.handover_quarantine) ?? 120_000,
     lateLimitMs: parseDuration(text.late_limit) ?? 7 * 86_400_000,
@@ -272,4 +273,38 @@ function readSessions(rules: RulesFile, streams: readonly Stream[], findings: Fi
   const signOff = text.sign_off === undefined ? undefined : readCondition(text.sign_off, env, [...where, 'sign_off'], findings)
   const operatorField = nameField(text.operator, stream.message, [...where, 'operator'], findings)
   return signOn === undefined || operatorField === undefined ? undefined : { stream: stream.id, signOn, signOff, operatorField }
+}
+
+/** Without sessions nobody is signed on, so nobody could choose anything. */
+function readChoices(text: ChoiceText, rules: RulesFile, streams: readonly Stream[], findings: Findings): ChoiceRule | undefined {
+  const where: Path = ['subject', 'consent']
+  if (rules.subject?.sessions === undefined) {
+    findings.add('STREAM-FIELD', { path: where, of: 'key' }, 'A choice counts only for who is signed on, and without `sessions` nobody is.', 'Add `sessions:` beside it.')
+  }
+  const stream = streams.find((one) => one.id === text.stream)
+  if (stream === undefined) {
+    if (!(text.stream in rules.streams)) findings.add('UNKNOWN-STREAM', { path: [...where, 'stream'] }, `There is no stream "${text.stream}".`, suggestion(text.stream, Object.keys(rules.streams)))
+    return undefined
+  }
+  if (stream.time === undefined) findings.add('STREAM-FIELD', { path: [...where, 'stream'] }, `The stream "${stream.id}" has no time, and a choice counts for who was signed on when it was made.`, 'Add `time:` to the stream.')
+  const { message } = stream
+  const optional = (key: 'operator' | 'policy' | 'language' | 'supersedes' | 'evidence'): string | undefined => {
+    const field = text[key]
+    return field === undefined ? undefined : nameField(field, message, [...where, key], findings)
+  }
+  const purposeField = nameField(text.purpose, message, [...where, 'purpose'], findings)
+  const fields = fieldAt(text.choice, message, [...where, 'choice'], findings)
+  const leaf = fields?.at(-1)
+  if (leaf !== undefined && (!singular(fields!) || !['enum', 'string'].includes(kindOf(leaf)))) {
+    findings.add('STREAM-FIELD', { path: [...where, 'choice'] }, `"${text.choice}" cannot be the choice: it must be one enum or text per message.`)
+  }
+  for (const member of Object.keys(text.means)) {
+    if (leaf?.enum === undefined || leaf.enum.values.has(member)) continue
+    findings.add('STREAM-FIELD', { path: [...where, 'means', member], of: 'key' }, `The enum ${leaf.enum.name} has no member "${member}".`, suggestion(member, [...leaf.enum.values.keys()]))
+  }
+  if (purposeField === undefined || leaf === undefined) return undefined
+  return {
+    stream: stream.id, operatorField: optional('operator'), purposeField, choiceField: text.choice, means: new Map(Object.entries(text.means)),
+    policyField: optional('policy'), languageField: optional('language'), supersedesField: optional('supersedes'), evidenceField: optional('evidence'),
+  }
 }

@@ -66,6 +66,8 @@ export interface FieldShape {
   readonly utf8: boolean
   readonly enum: EnumShape | undefined
   readonly message: MessageShape | undefined
+  /** What an absent field reads as when that is not its type's zero: a `default` of the schema, or the first member of a closed enum. */
+  readonly initial?: number | bigint | boolean | string | Uint8Array
   /** Undefined when neither the schema nor the rules classify the field: treated as additional, always personal. */
   readonly classified: Classification | undefined
 }

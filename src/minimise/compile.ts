@@ -6,15 +6,17 @@ import { hkdfSync } from 'node:crypto'
 import { aessiv } from '@noble/ciphers/aes.js'
 import { LRUCache } from 'lru-cache'
 import { LIMITS } from '../domain/limits.ts'
-import type { FieldShape, SubjectKind } from '../domain/schema.ts'
+import type { Transform } from '../domain/policy.ts'
+import type { FieldShape, MessageShape, SubjectKind } from '../domain/schema.ts'
 import { isTopicLevel } from '../domain/ids.ts'
 import { Verdict } from '../domain/verdict.ts'
-import { emit, varintBytes, type Need } from './emit.ts'
+import { emit, type Emitted, type Need } from './emit.ts'
 import type { Cell } from './grid.ts'
-import { bindChain, bindMoves, createInterpreter, fromE7, toE7, type Context, type Run } from './interpret.ts'
+import { bindChain, createInterpreter, type Context, type Run } from './interpret.ts'
 import type { Plan, PlanPoint, PlanStep } from './plan.ts'
+import { bindMoves, fromE7, toE7 } from './points.ts'
 import { createPseudonymiser, pseudonymNumber, type PseudonymKeys, type Pseudonymiser, type Rotate } from './pseudonym.ts'
-import { RUNTIME } from './runtime.ts'
+import { RUNTIME, createSlots, fillSlot, lengthOf, type Slots } from './runtime.ts'
 import type { Apply, Services } from './transforms.ts'
 import { encodeTree, decodeScalar } from './tree.ts'
 import { Cursor, Malformed } from './wire.ts'
@@ -37,23 +39,7 @@ export function compilePlan(plan: Plan, options: CompileOptions): Minimiser {
   const interpret = createInterpreter(plan, services)
   const emitted = options.engine === 'generated' ? emit(plan) : undefined
   if (emitted === undefined) return { plan, run: interpret, text: undefined }
-  const fast = build(plan, emitted.text, emitted.needs, services)
-  const odd = Verdict.odd.code
-  let viewed: Uint8Array | undefined
-  let view: DataView = new DataView(new ArrayBuffer(0))
-  const run: Run = (source, start, end, target, at, cx) => {
-    // The fast path needs a zero behind the message, which no tag begins with, and room to read words. Who prepares the buffer sees to it.
-    if (end + SLACK <= source.length && source[end] === 0) {
-      if (source !== viewed) {
-        viewed = source
-        view = new DataView(source.buffer, source.byteOffset, source.length)
-      }
-      const result = fast(source, view, start, end, target, at, cx)
-      if (result !== odd) return result
-    }
-    cx.failures = 0
-    return interpret(source, start, end, target, at, cx)
-  }
+  const run = build(plan, emitted, interpret, services)
   return { plan, run, text: emitted.text }
 }
 
@@ -112,17 +98,29 @@ function sharedPseudonymiser(keys: PseudonymKeys, domain: Parameters<typeof crea
   return one
 }
 
-type Fast = (source: Uint8Array, view: DataView, start: number, end: number, target: Uint8Array, at: number, cx: Context) => number
+/**
+ * What every generated function is called through. It is part of the text, so that the engine can specialise it for the one function
+ * behind it. The fast path needs a zero behind the message, which no tag begins with, and room to read and write words; who prepares
+ * the buffer sees to it.
+ */
+const ENTRANCE = `
+let source, target, w, u
+return function run(s, start, end, t, at, cx) {
+  if (end + slack <= s.length && s[end] === 0 && (s !== t || at > end)) {
+    if (s !== source) { source = s; w = new DataView(s.buffer, s.byteOffset, s.length) }
+    if (t !== target) { target = t; u = new DataView(t.buffer, t.byteOffset, t.length) }
+    const result = minimise(s, w, start, end, t, u, at, cx)
+    if (result !== ${Verdict.odd.code}) return result
+  }
+  cx.failures = 0
+  return interpret(s, start, end, t, at, cx)
+}`
 
-/** Bytes behind a message that the fast path may read. */
-const SLACK = 16
-
-function build(plan: Plan, text: string, needs: readonly Need[], services: Services): Fast {
-  const names = [...Object.keys(RUNTIME), ...needs.map((need) => need.name)]
-  const values = [...Object.values(RUNTIME), ...needs.map((need) => bindNeed(need, plan, services))]
+function build(plan: Plan, { text, needs, slack }: Emitted, interpret: Run, services: Services): Run {
+  const closed: Readonly<Record<string, unknown>> = { ...RUNTIME, slack, interpret, ...Object.fromEntries(needs.map((need) => [need.name, bindNeed(need, plan, services)])) }
   try {
     // Plan ids are hex digits, so the name of the source is safe to paste.
-    return new Function(...names, `"use strict"\n${text}\n//# sourceURL=minimise:${plan.id}`)(...values) as Fast
+    return new Function(...Object.keys(closed), `"use strict"\n${text}\n${ENTRANCE}\n//# sourceURL=minimise:${plan.id}`)(...Object.values(closed)) as Run
   } catch (error) {
     throw new Error(`The generated minimiser does not compile: ${(error as Error).message}\n${text}`, { cause: error })
   }
@@ -131,6 +129,8 @@ function build(plan: Plan, text: string, needs: readonly Need[], services: Servi
 function bindNeed(need: Need, plan: Plan, services: Services): unknown {
   switch (need.kind) {
     case 'chain': return bindStep(need.step, services)
+    case 'pseudonym': return readyPseudonyms(services.pseudonym((need.step.chain[0] as Transform).params, need.step.field))
+    case 'aside': return createInterpreter(planOf(need.step, plan), services)
     case 'point': return bindPoint(need.point, services)
     case 'shape': return need.field
     case 'members': return need.field.enum?.names
@@ -139,21 +139,28 @@ function bindNeed(need: Need, plan: Plan, services: Services): unknown {
   }
 }
 
+/** The plan of one field alone, as content whatever it is: what the interpreter makes of it is put between the other fields. */
+function planOf(step: PlanStep, plan: Plan): Plan {
+  const { field } = step
+  const message: MessageShape = { name: '', fields: [field], byName: new Map([[field.name, field]]), byNumber: new Map([[field.number, field]]) }
+  return { ...plan, message, root: { shape: message, steps: [{ ...step, header: false }], whole: false }, points: [], when: undefined, onError: undefined, require: [], topic: [], id: '' }
+}
+
 // ------------------------------------------------------------------------------------------------------------------ chains
 
-type ChainOfText = (s: Uint8Array, from: number, to: number, t: Uint8Array, o: number, cx: Context) => number
+type ChainOfText = (s: Uint8Array, w: DataView, from: number, to: number, t: Uint8Array, u: DataView, o: number, cx: Context) => number
 type ChainOfNumber = (value: number | boolean, t: Uint8Array, o: number, cx: Context) => number
 
 /** A chain as generated code calls it: writes the whole field, returns the new offset, `o` for a default left out, -1 for dropped. */
 function bindStep(step: PlanStep & { kind: 'value' }, services: Services): ChainOfText | ChainOfNumber {
   const { field, chain } = step
   const first = chain[0]
-  if (chain.length === 1 && first?.name === 'pseudonym') return pseudonymOfText(field, services.pseudonym(first.params, field))
+  if (chain.length === 1 && first?.name === 'pseudonym') return pseudonymOf(field, services.pseudonym(first.params, field))
   const applies = bindChain(chain, field, services)
   const write = fieldWriter(field)
   const kind = kindOf(field)
   if (kind === 'string' || kind === 'bytes') {
-    return (s, from, to, t, o, cx) => {
+    return (s, _w, from, to, t, _u, o, cx) => {
       const bytes = s.subarray(from as number, to as number)
       const value = kind === 'bytes' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
       return write(applyAll(applies, value, cx as Context), t as Uint8Array, o as number)
@@ -185,15 +192,15 @@ function fieldWriter(field: FieldShape): (value: Value | undefined, t: Uint8Arra
   }
 }
 
-/** Pseudonyms of string, bytes and number fields with the field's bytes kept ready: a hit copies them. */
-function pseudonymOfText(field: FieldShape, maker: Pseudonymiser): ChainOfText | ChainOfNumber {
+/** Pseudonyms of bytes and number fields, and of texts that rotate with the session. */
+function pseudonymOf(field: FieldShape, maker: Pseudonymiser): ChainOfText | ChainOfNumber {
   const kind = kindOf(field)
   const write = fieldWriter(field)
   if (kind !== 'string') {
     if (kind === 'bytes') {
-      return (s, from, to, t, o, cx) => {
+      return (s, _w, from, to, t, _u, o, cx) => {
         const bytes = Buffer.from((s as Uint8Array).subarray(from as number, to as number))
-        return write(maker.of(bytes.toString('latin1'), (cx as Context).eventMs, (cx as Context).session, bytes), t as Uint8Array, o as number)
+        return write(maker.of(bytes.toString('hex'), (cx as Context).eventMs, (cx as Context).session, bytes), t as Uint8Array, o as number)
       }
     }
     return (value: number | boolean, t: Uint8Array, o: number, cx: Context) => {
@@ -201,99 +208,41 @@ function pseudonymOfText(field: FieldShape, maker: Pseudonymiser): ChainOfText |
       return write(made === undefined ? undefined : pseudonymNumber(made), t, o)
     }
   }
-  return pseudonymOfString(field, maker)
-}
-
-/** Slots of the ready-made pseudonyms of one field: a direct-mapped table by a hash of the value's bytes. */
-let viewedTarget: Uint8Array | undefined
-let targetView: DataView = new DataView(new ArrayBuffer(0))
-
-/** A view of the buffer that results go to; it is nearly always the same one. */
-function viewOf(target: Uint8Array): DataView {
-  if (target !== viewedTarget) {
-    viewedTarget = target
-    targetView = new DataView(target.buffer, target.byteOffset, target.length)
+  return (s, _w, from, to, t, _u, o, cx) => {
+    const made = maker.of(textAt(s, from, to), cx.eventMs, cx.session)
+    return write(made === undefined ? undefined : Buffer.from(made.buffer, made.byteOffset, made.length).toString('base64url'), t, o)
   }
-  return targetView
-}
-
-const SLOTS = 4_096
-const KEY_BYTES = 40
-
-/** Ready pseudonyms as columns: key bytes, key length, 22 characters, epoch, generation. */
-interface Slots {
-  readonly keys: Uint8Array
-  readonly lengths: Uint8Array
-  readonly values: Uint8Array
-  readonly words: DataView
-  readonly epochs: Float64Array
-  readonly generations: Float64Array
 }
 
 const allSlots = new WeakMap<Pseudonymiser, Slots>()
 
-/** One table for each pseudonymiser, whichever streams and variants use it. */
+/** One table for each pseudonymiser, whichever streams and variants use it; made on first use. */
 function slotsOf(maker: Pseudonymiser): Slots {
   let slots = allSlots.get(maker)
-  if (slots === undefined) {
-    const values = new Uint8Array(SLOTS * 24)
-    slots = {
-      keys: new Uint8Array(SLOTS * KEY_BYTES), lengths: new Uint8Array(SLOTS), values, words: new DataView(values.buffer),
-      epochs: new Float64Array(SLOTS).fill(Number.NaN), generations: new Float64Array(SLOTS).fill(-1),
-    }
-    allSlots.set(maker, slots)
-  }
+  if (slots === undefined) allSlots.set(maker, (slots = createSlots()))
   return slots
 }
 
-/**
- * The hot case: a short text whose pseudonym is ready. Finds it by the raw bytes, without making a string, and copies 22 characters.
- * A slot is taken over by whoever comes last; the result never depends on what was cached.
- */
-function pseudonymOfString(field: FieldShape, maker: Pseudonymiser): ChainOfText {
-  const tag = varintBytes(field.number * 8 + 2)
-  let slots: Slots | undefined
-  return (s, from, to, t, o, cx) => {
-    const { keys, lengths, values, words, epochs, generations } = (slots ??= slotsOf(maker))
-    const length = to - from
-    let at = o
-    for (let i = 0; i < tag.length; i++) t[at++] = tag[i]!
-    t[at++] = 22
-    let hash = length
-    const isShort = length <= KEY_BYTES && maker.period !== 0
-    if (isShort) {
-      for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + s[i]!) | 0
-      const slot = (hash ^ (hash >>> 15)) & (SLOTS - 1)
-      const generation = maker.generationAt(cx.eventMs)
-      const epoch = maker.period === Number.POSITIVE_INFINITY ? 0 : Math.floor(cx.eventMs / maker.period)
-      if (epochs[slot] === epoch && lengths[slot] === length && generations[slot] === generation) {
-        let i = from
-        for (let k = slot * KEY_BYTES; i < to && keys[k] === s[i]; k++) i++
-        if (i === to) {
-          const k = slot * 24
-          const w = viewOf(t)
-          w.setInt32(at, words.getInt32(k))
-          w.setInt32(at + 4, words.getInt32(k + 4))
-          w.setInt32(at + 8, words.getInt32(k + 8))
-          w.setInt32(at + 12, words.getInt32(k + 12))
-          w.setInt32(at + 16, words.getInt32(k + 16))
-          w.setInt16(at + 20, words.getInt16(k + 20))
-          return at + 22
-        }
-      }
+/** What the generated function asks of pseudonyms of texts: it looks into the slots itself and makes one on a miss. */
+interface ReadyPseudonyms {
+  slots(): Slots
+  generationAt(eventMs: number): number
+  /** Writes the characters and takes the slot over, if it is not negative. Returns the new offset, -1 for dropped. */
+  make(s: Uint8Array, from: number, to: number, t: Uint8Array, o: number, slot: number, epoch: number, generation: number, cx: Context): number
+}
+
+function readyPseudonyms(maker: Pseudonymiser): ReadyPseudonyms {
+  return {
+    slots: () => slotsOf(maker),
+    generationAt: (eventMs) => maker.generationAt(eventMs),
+    make(s, from, to, t, o, slot, epoch, generation, cx) {
       const made = maker.of(textAt(s, from, to), cx.eventMs, cx.session)
       if (made === undefined) return -1
-      epochs[slot] = epoch
-      lengths[slot] = length
-      generations[slot] = generation
-      for (let i = 0; i < length; i++) keys[slot * KEY_BYTES + i] = s[from + i]!
-      for (let i = 0, text = Buffer.from(made).toString('base64url'); i < 22; i++) t[at++] = values[slot * 24 + i] = text.charCodeAt(i)
-      return at
-    }
-    const made = maker.of(textAt(s, from, to), cx.eventMs, cx.session)
-    if (made === undefined) return -1
-    for (let i = 0, text = Buffer.from(made).toString('base64url'); i < 22; i++) t[at++] = text.charCodeAt(i)
-    return at
+      const text = Buffer.from(made.buffer, made.byteOffset, made.length).toString('base64url')
+      for (let i = 0; i < text.length; i++) t[o + i] = text.charCodeAt(i)
+      if (slot >= 0) fillSlot(slotsOf(maker), slot, epoch, generation, s.subarray(from, to), t.subarray(o, o + text.length))
+      return o + text.length
+    },
   }
 }
 
@@ -319,8 +268,8 @@ function bindPoint(step: PlanPoint, services: Services): (lat: number, lon: numb
       cell.latE7 = lat
       cell.lonE7 = lon
       if (!only(cell, cx)) return false
-      RUNTIME.moved.lat = cell.latE7
-      RUNTIME.moved.lon = cell.lonE7
+      RUNTIME.moved.latE7 = cell.latE7
+      RUNTIME.moved.lonE7 = cell.lonE7
       return true
     }
   }
@@ -328,8 +277,8 @@ function bindPoint(step: PlanPoint, services: Services): (lat: number, lon: numb
     cell.latE7 = toE7(lat, scale)
     cell.lonE7 = toE7(lon, scale)
     for (const move of moves) if (!move(cell, cx)) return false
-    RUNTIME.moved.lat = Number(fromE7(cell.latE7, scale, latField))
-    RUNTIME.moved.lon = Number(fromE7(cell.lonE7, scale, lonField))
+    RUNTIME.moved.latE7 = Number(fromE7(cell.latE7, scale, latField))
+    RUNTIME.moved.lonE7 = Number(fromE7(cell.lonE7, scale, lonField))
     return true
   }
 }
@@ -340,18 +289,13 @@ function isWhole(field: FieldShape): boolean {
 
 // ------------------------------------------------------------------------------------------------------------------- topic
 
-/** Puts the topic together from the result just written; the last one is remembered, as a machine's topic rarely changes. */
-function bindTopic(plan: Plan): (t: Uint8Array, from: number, to: number, cx: Context) => boolean {
-  if (plan.topic.every((piece) => 'text' in piece)) {
-    const topic = plan.topic.map((piece) => ('text' in piece ? piece.text : '')).join('')
-    return (_t, _from, _to, cx) => {
-      cx.topic = topic
-      return true
-    }
-  }
+/** Puts the topic together from the result just written. */
+type BuildTopic = (t: Uint8Array, u: DataView, from: number, to: number, cx: Context) => boolean
+
+function bindTopic(plan: Plan): BuildTopic {
   // A field that this variant drops has no value, not even a default one.
-  const fields = plan.topic.map((piece) => ('path' in piece ? plan.root.steps.find((step) => step.path === piece.path)?.field : undefined))
-  return (t, from, to, cx) => {
+  const fields = plan.topic.map((piece) => ('path' in piece ? plan.root.steps.find((step) => step.field.name === piece.path)?.field : undefined))
+  const build: BuildTopic = (t, _u, from, to, cx) => {
     let topic = ''
     for (let at = 0; at < plan.topic.length; at++) {
       const piece = plan.topic[at] as Plan['topic'][number]
@@ -365,6 +309,44 @@ function bindTopic(plan: Plan): (t: Uint8Array, from: number, to: number, cx: Co
       topic += text
     }
     cx.topic = topic
+    return true
+  }
+  const [only, ...others] = fields.filter((field) => field !== undefined)
+  const isUsual = only?.type === 'string' && others.length === 0 && plan.topic.filter((piece) => 'path' in piece).length === 1
+  return isUsual ? rememberedTopics(only.number, build) : build
+}
+
+/** Topics kept for values of up to 44 bytes; a place is taken over by whoever comes last. */
+const TOPICS = { count: 256, words: 12, valueBytes: 44 } as const
+
+/** A topic with one text in it is nearly always one that was put together before: found by the bytes of the text, word by word. */
+function rememberedTopics(number: number, build: BuildTopic): BuildTopic {
+  const words = new Int32Array(TOPICS.count * TOPICS.words)
+  const topics: string[] = []
+  return (t, u, from, to, cx) => {
+    const at = lengthOf(t, from, to, number)
+    const length = at < 0 ? 0 : t[at]!
+    // The last word may reach beyond the text.
+    if (length === 0 || length > TOPICS.valueBytes || at + length + 4 > t.length) return build(t, u, from, to, cx)
+    const last = at + 1 + ((length - 1) & ~3)
+    const end = u.getInt32(last, true) & (-1 >>> ((-length & 3) << 3))
+    const place = (Math.imul(end ^ u.getInt32(at + 1, true) ^ length, 0x9e37_79b1) >>> 15) & (TOPICS.count - 1)
+    let k = place * TOPICS.words
+    if (words[k] === length) {
+      k++
+      let i = at + 1
+      for (; i < last && words[k] === u.getInt32(i, true); i += 4) k++
+      if (i >= last && words[k] === end) {
+        cx.topic = topics[place] as string
+        return true
+      }
+    }
+    if (!build(t, u, from, to, cx)) return false
+    k = place * TOPICS.words
+    words[k++] = length
+    for (let i = at + 1; i < last; i += 4) words[k++] = u.getInt32(i, true)
+    words[k] = end
+    topics[place] = cx.topic
     return true
   }
 }

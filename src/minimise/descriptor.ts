@@ -105,12 +105,16 @@ function parseFile(name: string, from: string, files: Readonly<Record<string, st
     return
   }
   try {
-    const result = protobuf.parse(text, root, { keepCase: true })
+    const result = protobuf.parse(text.replace(LONG_DEFAULT, `$&, ${EXACT} = "$1"`), root, { keepCase: true })
     for (const other of [...(result.imports ?? []), ...(result.weakImports ?? [])]) parseFile(other, name, files, root, parsed, problems)
   } catch (error) {
     problems.push(`${name}: ${(error as Error).message}.`)
   }
 }
+
+/** The parser makes a floating point number of a default of 64 bits; its digits are kept beside it. */
+const LONG_DEFAULT = /[[,]\s*default\s*=\s*(-?\d{16,}|0[xX][\da-fA-F]{13,})(?=\s*[\],])/g
+const EXACT = '(parapet.exact_default)'
 
 function collectTypes(space: protobuf.NamespaceBase, into: Map<string, protobuf.Type>): void {
   for (const nested of space.nestedArray) {
@@ -211,8 +215,25 @@ function fieldOf(field: protobuf.Field, owner: string, shapes: Map<string, Messa
     utf8: features.utf8_validation === 'VERIFY',
     enum: resolved instanceof protobuf.Enum && !map ? enumOf(resolved) : undefined,
     message,
+    ...(features.field_presence === 'IMPLICIT' || repeated || message !== undefined ? {} : initialOf(field, type as ScalarType)),
     classified: classify(field, overrides.get(`${owner}.${field.name}`)),
   }
+}
+
+/** What an absent field reads as, when that is not zero: its `default`, or the first member of its enum. Source: proto2 language guide. */
+function initialOf(field: protobuf.FieldBase, type: ScalarType): { readonly initial?: NonNullable<FieldShape['initial']> } {
+  const options = field.options as Readonly<Record<string, number | string | boolean>> | undefined
+  const stated = options?.default
+  if (type === 'enum') {
+    const first = field.typeDefault as number
+    return first === 0 ? {} : { initial: first }
+  }
+  if (stated === undefined) return {}
+  if (type === 'bytes') return { initial: Buffer.from(String(stated), 'utf8') }
+  if (type === 'string') return { initial: String(stated) }
+  if (type === 'bool') return { initial: stated === true }
+  if (type.endsWith('64')) return { initial: BigInt(options?.[EXACT] ?? stated) }
+  return { initial: type === 'float' ? Math.fround(Number(stated)) : Number(stated) }
 }
 
 /** A map on the wire is a repeated message with key 1 and value 2. */
@@ -227,6 +248,7 @@ function entryOf(field: protobuf.MapField, owner: string, shapes: Map<string, Me
     {
       ...base, number: 2, name: 'value', type: value !== undefined ? 'message' : resolved instanceof protobuf.Enum ? 'enum' : (field.type as ScalarType),
       enum: resolved instanceof protobuf.Enum ? enumOf(resolved) : undefined, message: value, presence: value !== undefined,
+      ...(resolved instanceof protobuf.Enum ? initialOf(field, 'enum') : {}),
     },
   ]
   return { name: `${owner}.${field.name}.Entry`, fields, byName: new Map(fields.map((one) => [one.name, one])), byNumber: new Map(fields.map((one) => [one.number, one])), entry: true }
@@ -274,7 +296,7 @@ function fromJson(json: unknown, type: protobuf.Type, path: string): unknown {
     if (match === null) throw new GatewayError('BAD-JSON', `${path} is no duration such as "1.5s".`)
     return { seconds: `${match[1]}${match[2]}`, nanos: Number(`${match[1]}${(match[3] ?? '').padEnd(9, '0')}`) }
   }
-  if (/^\.google\.protobuf\.(\w+)Value$/.test(type.fullName) && type.fields.value !== undefined && (typeof json !== 'object' || json === null)) {
+  if (isWrapper(type) && (typeof json !== 'object' || json === null)) {
     return { value: json }
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new GatewayError('BAD-JSON', `${path} must be an object.`)
@@ -342,7 +364,26 @@ function messageToJson(object: Json, type: protobuf.Type): unknown {
   if (type.fullName === '.google.protobuf.Timestamp') {
     const nanos = Number(object.nanos ?? 0)
     const whole = new Date(Number(object.seconds ?? 0) * 1000).toISOString().slice(0, 19)
-    return `${whole}${nanos === 0 ? '' : `.${String(nanos).padStart(9, '0').replace(/(000)+$/, '')}`}Z`
+    return `${whole}${fractionOf(nanos)}Z`
   }
+  if (type.fullName === '.google.protobuf.Duration') {
+    const seconds = BigInt((object.seconds as string | number | undefined) ?? 0)
+    const nanos = Number(object.nanos ?? 0)
+    // Both parts have the sign.
+    return `${seconds < 0n || nanos < 0 ? '-' : ''}${seconds < 0n ? -seconds : seconds}${fractionOf(Math.abs(nanos))}s`
+  }
+  if (isWrapper(type)) return toJson(object, type).value ?? ZEROS[type.fields.value?.type as string] ?? 0
   return toJson(object, type)
+}
+
+/** Three, six or nine digits behind the point, or none. */
+function fractionOf(nanos: number): string {
+  return nanos === 0 ? '' : `.${String(nanos).padStart(9, '0').replace(/(000)+$/, '')}`
+}
+
+/** What a wrapper holds when it is empty. */
+const ZEROS: Readonly<Record<string, unknown>> = { string: '', bytes: '', bool: false, int64: '0', uint64: '0' }
+
+function isWrapper(type: protobuf.Type): boolean {
+  return /^\.google\.protobuf\.(\w+)Value$/.test(type.fullName) && type.fieldsArray.length === 1 && type.fields.value !== undefined
 }

@@ -10,7 +10,7 @@ const ROW = 100_000
 const E7 = 10_000_000
 
 /** Cosines of the 100 km rows, -101 … 101; the poles are bounded at 0.01. */
-const COSINES = new Float64Array(203)
+export const COSINES = new Float64Array(203)
 for (let row = -101; row <= 101; row++) {
   COSINES[row + 101] = Math.max(0.01, Math.cos((((row + 0.5) * ROW) / M) * (Math.PI / 180)))
 }

@@ -3,9 +3,10 @@
  * member it carries. One walk over the top level; last one wins, as everywhere. Paths that lead into messages take the tree.
  */
 import type { Stream, TimeRef } from '../domain/policy.ts'
-import type { FieldShape, MessageShape } from '../domain/schema.ts'
+import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
 import { Verdict } from '../domain/verdict.ts'
 import { decodeScalar, decodeTree, isTree, pathOf, slotAt, wireTypeOf, type Tree } from './tree.ts'
+import { millisecondsOf } from './quantity.ts'
 import { textOf, type Value } from './value.ts'
 import { Cursor, Malformed, Wire } from './wire.ts'
 
@@ -13,6 +14,8 @@ import { Cursor, Malformed, Wire } from './wire.ts'
 export interface Facts {
   /** Event time in ms since the epoch, NaN when the message has none. */
   eventMs: number
+  /** Of a batch the last instant it speaks of, else the event time. */
+  endMs: number
   /** What the payload names; empty when it does not. */
   machine: string
   operator: string
@@ -21,7 +24,7 @@ export interface Facts {
 }
 
 export function createFacts(): Facts {
-  return { eventMs: Number.NaN, machine: '', operator: '', caseHolds: true }
+  return { eventMs: Number.NaN, endMs: Number.NaN, machine: '', operator: '', caseHolds: true }
 }
 
 /** 0, or a refusal code. */
@@ -31,8 +34,9 @@ export function createProbe(stream: Stream): Probe {
   const wanted = [stream.machineField, stream.operatorField, stream.time?.field, stream.case]
   const paths = wanted.map((path) => (path === undefined ? undefined : pathOf(stream.message, path)))
   const types = wireTypesOf(stream.message)
-  const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp'
-  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0]), types) : treeProbe(stream, paths, types)
+  const offsets = offsetsOf(stream)
+  const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp' && offsets.length === 0
+  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0]), types) : treeProbe(stream, paths, types, offsets)
 }
 
 /** Field number -> bits of the wire types it may have. A message of another type than its stream nearly always breaks this table. */
@@ -61,6 +65,7 @@ export function toMs(value: number | bigint, unit: TimeRef['unit']): number {
 
 function reset(into: Facts): void {
   into.eventMs = Number.NaN
+  into.endMs = Number.NaN
   into.machine = ''
   into.operator = ''
   into.caseHolds = true
@@ -151,7 +156,7 @@ function scalarOf(field: FieldShape, wire: number, cursor: Cursor): Value | unde
   return (SCALAR_WIRE[field.type] ?? Wire.varint) === wire && field.message === undefined ? decodeScalar(field, cursor) : undefined
 }
 
-function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[], types: WireTypes): Probe {
+function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[], types: WireTypes, offsets: readonly Offsets[]): Probe {
   return (source, start, end, into) => {
     reset(into)
     let tree: Tree
@@ -173,9 +178,53 @@ function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (
     const slot = time === undefined ? undefined : slotAt(tree, time)
     if (isTree(slot)) into.eventMs = toMs((((slot.slots.get(1) as bigint | undefined) ?? 0n) * 1_000_000_000n + BigInt((slot.slots.get(2) as number | undefined) ?? 0)) / 1_000_000n, 'ms')
     else if (slot !== undefined && !Array.isArray(slot)) into.eventMs = toMs(slot as bigint, stream.time?.unit ?? 'ms')
+    into.endMs = into.eventMs
+    for (const one of offsets) into.endMs = Math.max(into.endMs, into.eventMs + spanOf(tree, one))
     return 0
   }
 }
+
+/** Times within a batch, counted from its event time. */
+interface Offsets {
+  readonly list: readonly FieldShape[]
+  /** In the elements of the list; undefined where they are the numbers themselves. */
+  readonly member: FieldShape | undefined
+  readonly unitMs: number
+  /** Each from the one before (delta tracks), else each from the event time. */
+  readonly isSummed: boolean
+}
+
+/** The steps of delta tracks, and members of repeated messages that the schema classifies as times. */
+function offsetsOf(stream: Stream): Offsets[] {
+  const found: Offsets[] = []
+  for (const { kind, dt } of stream.points) {
+    const list = kind === 'delta' && dt !== undefined ? pathOf(stream.message, dt) : undefined
+    if (list !== undefined) found.push({ list, member: undefined, unitMs: millisecondsOf(list.at(-1) as FieldShape) ?? 1, isSummed: true })
+  }
+  for (const list of stream.message.fields) {
+    if (!list.repeated || list.map || list.message === undefined) continue
+    for (const member of list.message.fields) {
+      const { category, unit } = classificationOf(member)
+      if (category === 'time' && unit !== '' && member.message === undefined && !member.repeated) found.push({ list: [list], member, unitMs: millisecondsOf(member) ?? 1, isSummed: false })
+    }
+  }
+  return found
+}
+
+/** Milliseconds from the event time to the last of these times; 0 for values that are times of day themselves. */
+function spanOf(tree: Tree, { list, member, unitMs, isSummed }: Offsets): number {
+  const slot = slotAt(tree, list)
+  if (!Array.isArray(slot)) return 0
+  let span = 0
+  for (const one of slot) {
+    const value = Number(member === undefined ? (one as Value) : ((one as Tree).slots.get(member.number) ?? 0)) * unitMs
+    span = isSummed ? span + value : Math.max(span, value)
+  }
+  return span > 0 && span < OFFSET_MAX_MS ? span : 0
+}
+
+/** Beyond a year it is no offset. */
+const OFFSET_MAX_MS = 366 * 86_400_000
 
 function textAt(tree: Tree, path: readonly FieldShape[] | undefined): string {
   const slot = path === undefined ? undefined : slotAt(tree, path)

@@ -43,7 +43,7 @@ export interface Pseudonymiser {
   generationAt(eventMs: number): number
   /**
    * First 16 bytes of the HMAC, or undefined when there is no epoch or no row: then the field is dropped.
-   * @param value    canonical text: UTF-8 text, latin1 image of raw bytes with `raw`, or decimal digits
+   * @param value    by which the row is found: UTF-8 text, decimal digits, or with `raw` the hex digits of the bytes, as a registry writes them
    * @param eventMs  event time, NaN when the message has none
    * @param session  hex of the session's random 16 bytes, empty when there is none
    */

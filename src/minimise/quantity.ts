@@ -1,6 +1,7 @@
 /**
  * Numbers with units as the rules file writes them: `15m` (a duration), `500m` (metres of a grid), `5 %` (a value in a field's unit).
  */
+import { classificationOf, type FieldShape } from '../domain/schema.ts'
 
 const MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 }
 
@@ -69,4 +70,14 @@ export function parseQuantity(value: unknown, unit: string, scale: number): Quan
   const whole = Math.round(wire)
   // 5 / 0.1 is not exactly 50 in binary; a wire value that close to a whole number was meant to be one.
   return { wire: Math.abs(wire - whole) < 1e-9 * Math.max(1, Math.abs(whole)) ? whole : wire }
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, ms: 1, s: 1_000, min: 60_000, h: 3_600_000 }
+
+/** Milliseconds in one of a field: by its schema; milliseconds when neither the schema nor the end of the name states another unit. */
+export function millisecondsOf(field: FieldShape): number | undefined {
+  const { unit, scale } = classificationOf(field)
+  if (unit !== '') return UNIT_MS[unit] === undefined ? undefined : UNIT_MS[unit] * scale
+  const ending = /_(ns|us|ms|s|sec|secs|seconds|min|minutes|h|hours|m|d|days|ticks)$/i.exec(field.name)
+  return ending === null || ending[1]?.toLowerCase() === 'ms' ? 1 : undefined
 }

@@ -4,12 +4,13 @@
 import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Scope } from './condition.ts'
+import { COSINES, type Cell } from './grid.ts'
 import { floorNumber, roundInteger } from './number.ts'
 import { wireTypeOf } from './tree.ts'
 import { decodeUtf8 } from './wire.ts'
 
-/** Result of the last point that was moved: wire values. */
-const moved = { lat: 0, lon: 0 }
+/** Result of the last point that was moved: wire values, which are degrees times 1e7 in most schemas. */
+const moved: Cell = { latE7: 0, lonE7: 0 }
 
 const numbers = new DataView(new ArrayBuffer(8))
 
@@ -167,10 +168,10 @@ function skipValue(s: Uint8Array, p: number, end: number, wire: number): number 
 
 /**
  * Steps over a known message or repeated field that does not leave, checking it as strictly as the interpreter reads it.
- * `p` lies behind the tag. Returns the end, or -1: the interpreter decides.
+ * `p` lies behind the tag, in a message that itself lies `depth` deep. Returns the end, or -1: the interpreter decides.
  */
-function stepOver(field: FieldShape, s: Uint8Array, p: number, end: number): number {
-  return checkField(field, s, p, end, 0)
+function stepOver(field: FieldShape, s: Uint8Array, p: number, end: number, depth: number): number {
+  return checkField(field, s, p, end, depth)
 }
 
 function checkField(field: FieldShape, s: Uint8Array, p: number, end: number, depth: number): number {
@@ -221,21 +222,176 @@ function checkMessage(shape: MessageShape, s: Uint8Array, from: number, to: numb
   return true
 }
 
-/** Whether a copied run holds a field that is no header field. */
-function holdsContent(s: Uint8Array, from: number, to: number, header: readonly number[]): boolean {
-  let at = from
-  while (at < to) {
-    const body = varintEnd(s, at, to)
-    let tag = 0
-    for (let back = body - 1; back >= at; back--) tag = tag * 128 + (s[back]! & 127)
-    if (!header.includes(tag >>> 3)) return true
-    at = skipValue(s, body, to, tag & 7)
+/** Whether the body of a message field, in [from, to), is well-formed all the way down. */
+function isMessage(field: FieldShape, s: Uint8Array, from: number, to: number): boolean {
+  return checkMessage(field.message as MessageShape, s, from, to, 1)
+}
+
+/** End of a minimal varint of 32 bits without a sign whose third byte lies at `p`, or -1. */
+function restOf(s: Uint8Array, p: number): number {
+  let at = p
+  let byte = s[at++]!
+  if (byte > 127) {
+    byte = s[at++]!
+    if (byte > 127) {
+      byte = s[at++]!
+      if (byte > 15) return -1
+    }
+  }
+  return byte === 0 ? -1 : at
+}
+
+/** The same for int32 and enums, whose negative numbers take ten bytes: the sign fills the fifth to the ninth. */
+function restOfSigned(s: Uint8Array, p: number): number {
+  if (s[p]! < 128 || s[p + 1]! < 128 || s[p + 2]! < 8) return restOf(s, p)
+  return s[p + 2]! > 247 && s[p + 3] === 255 && s[p + 4] === 255 && s[p + 5] === 255 && s[p + 6] === 255 && s[p + 7] === 1 ? p + 8 : -1
+}
+
+/** End of a minimal varint of 64 bits whose third byte lies at `p`, or -1. */
+function restOfLong(s: Uint8Array, p: number): number {
+  let at = p
+  const last = p + 8
+  let byte: number
+  do byte = s[at++]!
+  while (byte > 127 && at < last)
+  return byte > 0 && byte < (at === last ? 2 : 128) ? at : -1
+}
+
+/** Starts and ends of keys seen in one map. Maps of more entries are left to the interpreter, so that a message costs no more than its length. */
+const keys = new Int32Array(2 * 32)
+
+/** Whether two entries of a map in [from, to) have the same key, or there are too many to tell. Every entry was checked: key, then value. */
+function repeatsKey(s: Uint8Array, from: number, to: number, tagBytes: number): boolean {
+  let count = 0
+  for (let at = from; at < to;) {
+    const body = varintEnd(s, at + tagBytes, to)
+    const next = skipValue(s, at + tagBytes, to, 2)
+    if (count === keys.length || body < 0 || next < 0) return true
+    // A key that is a text or a number: its tag is one byte, its bytes are its value.
+    const end = skipValue(s, body + 1, next, s[body]! & 7)
+    for (let k = 0; k < count; k += 2) if (isSame(s, keys[k]!, keys[k + 1]!, body, end)) return true
+    keys[count] = body
+    keys[count + 1] = end
+    count += 2
+    at = next
   }
   return false
 }
 
+function isSame(s: Uint8Array, a: number, aEnd: number, b: number, bEnd: number): boolean {
+  if (aEnd - a !== bEnd - b) return false
+  for (let i = 0; a + i < aEnd; i++) if (s[a + i] !== s[b + i]) return false
+  return true
+}
+
+/** Writes the length of a body in [o + 1, end) before it; where one byte is not enough, the body moves on. Returns the new end. */
+function closeLength(t: Uint8Array, o: number, end: number): number {
+  const length = end - o - 1
+  if (length < 128) {
+    t[o] = length
+    return end
+  }
+  const size = length < 16_384 ? 2 : length < 2_097_152 ? 3 : 4
+  if (end + size > t.length) return t.length + 1
+  t.copyWithin(o + size, o + 1, end)
+  writeHalves(t, o, length, 0)
+  return end + size - 1
+}
+
+/**
+ * The body of a google.protobuf.Timestamp in [p, end), floored to a multiple of `ms`, without its length. Returns the new end in the
+ * target, or -1: a time before 1970, one that a double cannot hold, or one that is not canonical.
+ */
+function floorTime(s: Uint8Array, p: number, end: number, t: Uint8Array, o: number, ms: number): number {
+  let at = p
+  let seconds = 0
+  let nanos = 0
+  if (at < end && s[at] === 8) {
+    const to = minimalEnd(s, at + 1, end)
+    if (to < 0 || to - at > 7) return -1
+    for (let back = to - 1; back > at; back--) seconds = seconds * 128 + (s[back]! & 127)
+    at = to
+  }
+  if (at < end && s[at] === 16) {
+    const to = minimalEnd(s, at + 1, end)
+    if (to < 0 || to - at > 6) return -1
+    for (let back = to - 1; back > at; back--) nanos = nanos * 128 + (s[back]! & 127)
+    at = to
+  }
+  // 2^42 seconds in milliseconds stay below 2^53.
+  if (at !== end || nanos > 999_999_999) return -1
+  const floored = floorUnsigned(seconds * 1_000 + Math.floor(nanos / 1_000_000), ms)
+  const whole = Math.floor(floored / 1_000)
+  let to = o
+  if (whole > 0) {
+    t[to++] = 8
+    const high = Math.floor(whole / 268_435_456)
+    to = writeHalves(t, to, whole - high * 268_435_456, high)
+  }
+  const rest = (floored - whole * 1_000) * 1_000_000
+  if (rest > 0) {
+    t[to++] = 16
+    const high = Math.floor(rest / 268_435_456)
+    to = writeHalves(t, to, rest - high * 268_435_456, high)
+  }
+  return to
+}
+
+/** End of a minimal varint that is not zero, or -1. */
+function minimalEnd(s: Uint8Array, p: number, end: number): number {
+  const to = varintEnd(s, p, end)
+  return to < 0 || s[to - 1] === 0 ? -1 : to
+}
+
+/** Where the length of a text lies in a canonical message, or -1: the field is not there, or the length takes more than a byte. */
+export function lengthOf(t: Uint8Array, from: number, to: number, number: number): number {
+  for (let at = from; at < to;) {
+    let tag = t[at++]!
+    if (tag > 127) {
+      const end = varintEnd(t, at - 1, to)
+      if (end < 0) return -1
+      tag &= 127
+      for (let shift = 128; at < end; shift *= 128) tag += (t[at++]! & 127) * shift
+    }
+    const found = Math.floor(tag / 8)
+    if (found === number) return t[at]! < 128 ? at : -1
+    if (found > number) return -1
+    at = skipValue(t, at, to, tag % 8)
+    if (at < 0) return -1
+  }
+  return -1
+}
+
+/**
+ * Ready pseudonyms of one pseudonymiser: a direct-mapped table by a hash of the value's bytes. Words of a slot, little-endian: epoch and
+ * generation (two doubles), length of the value, the value, filled up with zeros, and the 22 characters of the pseudonym.
+ */
+export const SLOT = { count: 4_096, words: 22, length: 4, value: 5, made: 16, valueBytes: 44 } as const
+
+export interface Slots {
+  readonly words: Int32Array
+  readonly doubles: Float64Array
+  readonly bytes: Uint8Array
+}
+
+export function createSlots(): Slots {
+  const memory = new ArrayBuffer(SLOT.count * SLOT.words * 4)
+  return { words: new Int32Array(memory), doubles: new Float64Array(memory).fill(Number.NaN), bytes: new Uint8Array(memory) }
+}
+
+/** A slot belongs to whoever came last; results never depend on what was cached. */
+export function fillSlot({ words, doubles, bytes }: Slots, slot: number, epoch: number, generation: number, value: Uint8Array, made: Uint8Array): void {
+  doubles[slot >> 1] = epoch
+  doubles[(slot >> 1) + 1] = generation
+  words[slot + SLOT.length] = value.length
+  words.fill(0, slot + SLOT.value, slot + SLOT.made)
+  bytes.set(value, (slot + SLOT.value) * 4)
+  bytes.set(made, (slot + SLOT.made) * 4)
+}
+
 /** Names that generated text may use; compile.ts passes them as the factory's parameters. */
 export const RUNTIME = {
-  moved, readFloat, readDouble, readFixed32, readSfixed32, readFixed64, readSfixed64, writeFloat, writeDouble, writeFixed32, writeFixed64,
-  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, floorUnsigned, writeHalves, labelOf, skipUnknown, stepOver, holdsContent,
+  moved, cosines: COSINES, readFloat, readDouble, readFixed32, readSfixed32, readFixed64, readSfixed64, writeFloat, writeDouble, writeFixed32, writeFixed64,
+  writeNegative, isUtf8, roundUnsigned, roundInteger, floorNumber, floorUnsigned, writeHalves, labelOf, skipUnknown, stepOver, isMessage,
+  restOf, restOfSigned, restOfLong, repeatsKey, closeLength, floorTime,
 } as const

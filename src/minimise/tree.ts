@@ -7,14 +7,14 @@ import { LIMITS } from '../domain/limits.ts'
 import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import { Verdict } from '../domain/verdict.ts'
 import { isZero, textOf, zeroOf, type Value } from './value.ts'
-import { Cursor, Malformed, Wire, Writer, decodeUtf8 } from './wire.ts'
+import { Cursor, Malformed, Wire, Writer } from './wire.ts'
 
 export interface Tree {
   readonly shape: MessageShape
   /** By field number. Repeated and map fields are lists; map entries are trees with fields 1 and 2, one per key. */
   readonly slots: Map<number, Slot>
   /** While decoding: entries of map fields by key. */
-  places?: Map<number, Map<string, Tree>>
+  places?: Map<number, Map<string, Tree>> | undefined
 }
 
 export type Single = Value | Tree
@@ -25,26 +25,27 @@ export function isTree(slot: Slot | undefined): slot is Tree {
 }
 
 export function emptyTree(shape: MessageShape): Tree {
-  return { shape, slots: new Map() }
+  return { shape, slots: new Map(), places: undefined }
 }
 
 /** Reads a whole message. Throws Malformed with a refusal code. */
 export function decodeTree(shape: MessageShape, bytes: Uint8Array, start = 0, end = bytes.length): Tree {
   const tree = emptyTree(shape)
-  decodeInto(tree, new Cursor(bytes, start, end), 0, 0)
-  closeMaps(tree)
+  const reader = new TreeReader(bytes, start, end)
+  decodeInto(tree, reader, 0, 0)
+  for (const one of reader.withMaps) closeMaps(one)
   return tree
+}
+
+class TreeReader extends Cursor {
+  /** Messages with maps: their entries are put in lists at the very end, for a message may come in pieces. */
+  readonly withMaps: Tree[] = []
 }
 
 /** Turns collected map entries into lists. */
 function closeMaps(tree: Tree): void {
   for (const [number, byKey] of tree.places ?? []) tree.slots.set(number, [...byKey.values()])
-  delete tree.places
-  for (const field of tree.shape.fields) {
-    if (field.message === undefined) continue
-    const slot = tree.slots.get(field.number)
-    for (const one of Array.isArray(slot) ? slot : [slot]) if (isTree(one)) closeMaps(one)
-  }
+  tree.places = undefined
 }
 
 /** The wire type a scalar has outside packed form. */
@@ -59,7 +60,7 @@ export function wireTypeOf(field: FieldShape): number {
 }
 
 /** Reads fields into a tree until the cursor's end, or until the end tag of `group`. */
-function decodeInto(tree: Tree, cursor: Cursor, depth: number, group: number): void {
+function decodeInto(tree: Tree, cursor: TreeReader, depth: number, group: number): void {
   while (cursor.at < cursor.end) {
     const tag = cursor.tag()
     if ((tag & 7) === Wire.endGroup) {
@@ -73,7 +74,7 @@ function decodeInto(tree: Tree, cursor: Cursor, depth: number, group: number): v
   if (group !== 0) throw new Malformed(Verdict.bad_group.code)
 }
 
-function decodeField(tree: Tree, field: FieldShape, tag: number, cursor: Cursor, depth: number): void {
+function decodeField(tree: Tree, field: FieldShape, tag: number, cursor: TreeReader, depth: number): void {
   const wire = tag & 7
   const expected = wireTypeOf(field)
   if (field.message !== undefined) {
@@ -92,9 +93,12 @@ function decodeField(tree: Tree, field: FieldShape, tag: number, cursor: Cursor,
   if (wire === Wire.bytes && field.repeated && field.type !== 'string' && field.type !== 'bytes') {
     const outer = cursor.end
     cursor.end = cursor.length()
+    let list = tree.slots.get(field.number) as Single[] | undefined
     while (cursor.at < cursor.end) {
       const value = decodeScalar(field, cursor)
-      if (value !== undefined) put(tree, field, value)
+      if (value === undefined) continue
+      if (list === undefined) tree.slots.set(field.number, (list = []))
+      list.push(value)
     }
     cursor.end = outer
     return
@@ -102,7 +106,7 @@ function decodeField(tree: Tree, field: FieldShape, tag: number, cursor: Cursor,
   cursor.skip(tag, depth)
 }
 
-function decodeMessage(tree: Tree, field: FieldShape, shape: MessageShape, cursor: Cursor, depth: number): void {
+function decodeMessage(tree: Tree, field: FieldShape, shape: MessageShape, cursor: TreeReader, depth: number): void {
   if (depth + 1 >= LIMITS.depth) throw new Malformed(Verdict.too_deep.code)
   const earlier = tree.slots.get(field.number)
   const child = !field.repeated && isTree(earlier) ? earlier : emptyTree(shape)
@@ -116,7 +120,7 @@ function decodeMessage(tree: Tree, field: FieldShape, shape: MessageShape, curso
   }
   if (field.map) {
     // A closed enum value that is no member makes the whole entry unknown; otherwise the last entry of a key wins.
-    putEntry(tree, field, child)
+    putEntry(tree, field, child, cursor)
   } else {
     put(tree, field, child)
   }
@@ -125,11 +129,12 @@ function decodeMessage(tree: Tree, field: FieldShape, shape: MessageShape, curso
 /** Stands in an entry for a number that its closed enum does not have. */
 const NO_MEMBER = new Uint8Array(0)
 
-function putEntry(tree: Tree, field: FieldShape, entry: Tree): void {
+function putEntry(tree: Tree, field: FieldShape, entry: Tree, { withMaps }: TreeReader): void {
   if (entry.slots.get(2) === NO_MEMBER) return
   for (const part of entry.shape.fields) {
     if (!entry.slots.has(part.number)) entry.slots.set(part.number, part.message === undefined ? zeroOf(part) : emptyTree(part.message))
   }
+  if (tree.places === undefined) withMaps.push(tree)
   const places = (tree.places ??= new Map())
   let byKey = places.get(field.number)
   if (byKey === undefined) places.set(field.number, (byKey = new Map()))
@@ -152,59 +157,62 @@ function put(tree: Tree, field: FieldShape, value: Single): void {
     return
   }
   if (field.oneof !== undefined) {
-    for (const other of tree.shape.fields) {
-      if (other.oneof === field.oneof && other !== field) tree.slots.delete(other.number)
-    }
+    for (const other of rivalsOf(field, tree.shape)) tree.slots.delete(other)
   }
   tree.slots.set(field.number, value)
+}
+
+const rivals = new WeakMap<MessageShape, Map<FieldShape, readonly number[]>>()
+
+/** Numbers of the other members of a field's oneof, in this message: a shape may be made of some fields of another. */
+function rivalsOf(field: FieldShape, shape: MessageShape): readonly number[] {
+  let all = rivals.get(shape)
+  if (all === undefined) rivals.set(shape, (all = new Map()))
+  let known = all.get(field)
+  if (known === undefined) all.set(field, (known = shape.fields.filter((other) => other.oneof === field.oneof && other !== field).map((other) => other.number)))
+  return known
 }
 
 /** One scalar without its tag. Undefined for a number that is no member of a closed enum: it counts as unknown. */
 export function decodeScalar(field: FieldShape, cursor: Cursor): Value | undefined {
   switch (field.type) {
-    case 'int32': return Number(BigInt.asIntN(32, cursor.varint()))
-    case 'uint32': return Number(BigInt.asUintN(32, cursor.varint()))
-    case 'sint32': return Number(unzigzag(BigInt.asUintN(32, cursor.varint())))
+    case 'int32': return cursor.varint32() | 0
+    case 'uint32': return cursor.varint32()
+    case 'sint32': {
+      const value = cursor.varint32()
+      return (value >>> 1) ^ -(value & 1)
+    }
     case 'int64': return BigInt.asIntN(64, cursor.varint())
     case 'uint64': return cursor.varint()
-    case 'sint64': return unzigzag(cursor.varint())
+    case 'sint64': {
+      const value = cursor.varint()
+      return (value >> 1n) ^ -(value & 1n)
+    }
+    // All 64 bits count.
     case 'bool': return cursor.varint() !== 0n
     case 'enum': {
-      const number = Number(BigInt.asIntN(32, cursor.varint()))
+      const number = cursor.varint32() | 0
       return field.enum?.closed === true && !field.enum.names.has(number) ? undefined : number
     }
     case 'fixed32': return cursor.fixed32()
     case 'sfixed32': return cursor.fixed32() | 0
     case 'fixed64': return cursor.fixed64()
     case 'sfixed64': return BigInt.asIntN(64, cursor.fixed64())
-    case 'float': {
-      cursor.fixed32()
-      return cursor.view.getFloat32(cursor.at - 4, true)
-    }
-    case 'double': {
-      cursor.fixed64()
-      return cursor.view.getFloat64(cursor.at - 8, true)
-    }
-    default: {
+    case 'float': return cursor.float()
+    case 'double': return cursor.double()
+    case 'bytes': {
       const end = cursor.length()
       const bytes = cursor.bytes.subarray(cursor.at, end)
       cursor.at = end
-      if (field.type === 'bytes') return bytes
-      const text = decodeUtf8(bytes)
-      if (text !== undefined) return text
-      if (field.utf8) throw new Malformed(Verdict.bad_utf8.code)
-      // proto2 lets such a text through; here no kept text may be invalid, so the field reads as absent.
-      return undefined
+      return bytes
+    }
+    default: {
+      const text = cursor.text(cursor.length())
+      // proto2 lets a text through that is none; here no kept text may be invalid, so the field reads as absent.
+      if (text === undefined && field.utf8) throw new Malformed(Verdict.bad_utf8.code)
+      return text
     }
   }
-}
-
-function unzigzag(value: bigint): bigint {
-  return (value >> 1n) ^ -(value & 1n)
-}
-
-function zigzag(value: bigint, bits: bigint): bigint {
-  return BigInt.asUintN(Number(bits), (value << 1n) ^ (value >> (bits - 1n)))
 }
 
 // ---------------------------------------------------------------------------------------------------------------- encoding
@@ -226,10 +234,10 @@ function encodeList(writer: Writer, field: FieldShape, list: readonly Single[]):
     for (const one of list) encodeSingle(writer, field, one, true)
     return
   }
-  const packed = new Writer()
-  for (const one of list) encodeScalar(packed, field, one as Value)
   writer.tag(field.number, Wire.bytes)
-  writer.delimited(packed.finish())
+  const from = writer.open()
+  for (const one of list) encodeScalar(writer, field, one as Value)
+  writer.close(from)
 }
 
 /** `always`: list elements are written even when zero. */
@@ -240,7 +248,9 @@ function encodeSingle(writer: Writer, field: FieldShape, value: Single, always: 
       encodeTree(value, writer)
       writer.tag(field.number, Wire.endGroup)
     } else {
-      writer.delimited(encodeTree(value).finish())
+      const from = writer.open()
+      encodeTree(value, writer)
+      writer.close(from)
     }
     return
   }
@@ -251,17 +261,20 @@ function encodeSingle(writer: Writer, field: FieldShape, value: Single, always: 
 
 function encodeScalar(writer: Writer, field: FieldShape, value: Value): void {
   switch (field.type) {
-    case 'sint32': writer.varint(zigzag(BigInt(value as number), 32n)); return
-    case 'sint64': writer.varint(zigzag(value as bigint, 64n)); return
+    case 'uint32': writer.varint32(value as number); return
+    case 'sint32': writer.varint32((((value as number) << 1) ^ ((value as number) >> 31)) >>> 0); return
+    case 'sint64': writer.varint(((value as bigint) << 1n) ^ ((value as bigint) >> 63n)); return
     case 'int64': case 'uint64': writer.varint(value as bigint); return
-    case 'bool': writer.varint(value === true ? 1n : 0n); return
+    case 'bool': writer.varint32(value === true ? 1 : 0); return
     case 'fixed32': case 'sfixed32': writer.fixed32((value as number) >>> 0); return
     case 'fixed64': case 'sfixed64': writer.fixed64(value as bigint); return
     case 'float': writer.float(value as number); return
     case 'double': writer.double(value as number); return
-    case 'string': writer.delimited(Buffer.from(value as string, 'utf8')); return
+    case 'string': writer.text(value as string); return
     case 'bytes': writer.delimited(value as Uint8Array); return
-    default: writer.varint(BigInt(value as number))
+    // Negative numbers have ten bytes, as their 64-bit form.
+    default: if ((value as number) >= 0) writer.varint32(value as number)
+      else writer.varint(BigInt(value as number))
   }
 }
 

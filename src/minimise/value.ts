@@ -19,8 +19,9 @@ export function kindOf(field: FieldShape): ValueKind {
   return field.type === 'message' || field.type === 'group' ? 'message' : KINDS[field.type]
 }
 
-/** The zero value of a scalar field; what a field without presence has when it is absent. */
+/** What a scalar field reads as when it is absent: the default that its schema gives, else the zero of its type. */
 export function zeroOf(field: FieldShape): Value {
+  if (field.initial !== undefined) return field.initial
   switch (kindOf(field)) {
     case 'big': return 0n
     case 'bool': return false

@@ -21,7 +21,7 @@ const cache = new WeakMap<Plan, Allowed>()
 function allowedBy(plan: Plan): Allowed {
   let known = cache.get(plan)
   if (known === undefined) {
-    known = allowedNode(plan.root)
+    known = allowedNode(plan.root, new Map())
     for (const { lat, lon, track } of plan.points) {
       for (const path of [lat, lon, track?.dlat, track?.dlon, track?.dt]) if (path !== undefined) known = withPath(known, path)
     }
@@ -38,24 +38,35 @@ function withPath(allowed: Allowed, path: readonly FieldShape[]): Allowed {
   return { fields }
 }
 
-function allowedNode(node: PlanNode): Allowed {
-  return { fields: new Map(node.steps.map((step) => [step.field.number, { field: step.field, inner: innerOf(step) }])) }
+/** A node that leads back to itself allows what it allows at any depth. */
+function allowedNode(node: PlanNode, seen: Map<PlanNode, Allowed>): Allowed {
+  const known = seen.get(node)
+  if (known !== undefined) return known
+  const fields = new Map<number, { field: FieldShape; inner: Allowed | undefined }>()
+  const allowed = { fields }
+  seen.set(node, allowed)
+  for (const step of node.steps) fields.set(step.field.number, { field: step.field, inner: innerOf(step, seen) })
+  return allowed
 }
 
-function innerOf(step: PlanStep): Allowed | undefined {
+function innerOf(step: PlanStep, seen: Map<PlanNode, Allowed>): Allowed | undefined {
   const { field } = step
-  if (step.kind === 'timestamp') return everything(field)
+  if (step.kind === 'value') return undefined
+  if (step.kind === 'known') return field.map ? entry(field, everything(field.message!.byNumber.get(2)!)) : everything(field)
   if (step.kind === 'node') {
-    const inner = allowedNode(step.node)
-    if (!field.map) return inner
-    const [key, value] = field.message!.fields
-    return { fields: new Map([[1, { field: key!, inner: undefined }], [2, { field: value!, inner: value!.message === undefined ? undefined : inner }]]) }
+    const inner = allowedNode(step.node, seen)
+    return field.map ? entry(field, inner) : inner
   }
-  if (step.kind !== 'keyed') return undefined
   // Which key allows which member is the engines' business and tested there; here: nothing that no key allows.
   const fields = new Map<number, { field: FieldShape; inner: Allowed | undefined }>()
-  for (const node of step.keyed.nodes.values()) for (const [number, one] of allowedNode(node).fields) fields.set(number, one)
+  for (const node of step.keyed.nodes.values()) for (const [number, one] of allowedNode(node, seen).fields) fields.set(number, one)
   return { fields }
+}
+
+/** Both parts of a map's entry. */
+function entry(field: FieldShape, inner: Allowed): Allowed {
+  const [key, value] = field.message!.fields
+  return { fields: new Map([[1, { field: key!, inner: undefined }], [2, { field: value!, inner: value!.message === undefined ? undefined : inner }]]) }
 }
 
 function everything(field: FieldShape): Allowed {

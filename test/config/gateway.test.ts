@@ -66,6 +66,10 @@ limits: { connect_time: 2s }
       credentialsFile: join(folder, 'cloud.json'), tls: { ca: 'text of ca.pem' },
     })
     expect(config.limits.connectTimeMs).toBe(2_000)
+    const { bridges } = load('bridges: { c: { recipient: r, url: "mqtts://h", keepalive: 1m, envelope: true, tls: { server_name: mqtt.example.com }, batch: { within: 500ms, outputs: [planner] } } }')
+    expect(bridges.get('c')).toMatchObject({
+      keepaliveMs: 60_000, envelope: true, tls: { serverName: 'mqtt.example.com' }, batch: { messages: 100, withinMs: 500, compress: 'zstd', outputs: ['planner'] },
+    })
   })
 })
 
@@ -85,6 +89,8 @@ describe('what is refused, where, and what to do', () => {
     ['a token somewhere', 'listen: { admin: { token: abc } }', '1:20 SECRET-IN-FILE', 'token_file'],
     ['a password in an address', 'bridges: { cloud: { recipient: r, url: "mqtts://u:p@h" } }', '1:40 SECRET-IN-FILE', 'credentials_file'],
     ['a key in the text', 'listen: { admin: { tls: { cert: c, key: "-----BEGIN PRIVATE KEY-----" } } }', '1:41 SECRET-IN-FILE', '0600'],
+    ['a certificate of a bridge without its key', 'bridges: { c: { recipient: r, url: "mqtts://h", tls: { cert: cert.pem } } }', '1:54 MISSING-KEY', 'needs its key'],
+    ['a batch in 3.1.1 without the envelope', 'bridges: { c: { recipient: r, url: "mqtts://h", protocol: 4, batch: { messages: 10 } } }', '1:69 BAD-VALUE', 'envelope: true'],
     ['a bridge in clear', 'bridges: { cloud: { recipient: r, url: "mqtt://mqtt.example.com" } }', '1:40 PLAIN-BRIDGE', 'mqtts'],
     ['trial for everybody', 'trial: true\nlisten: { admin: { host: 0.0.0.0, tls: { cert: cert.pem, key: key.pem } } }', '1:8 TRIAL', 'Remove'],
     ['too large a packet', 'limits: { packet_bytes: 99999999 }', '1:25 BAD-VALUE', '<= 1048576'],

@@ -61,3 +61,8 @@ test('every sentence is one, and says what to do', () => {
     }
   }
 })
+
+test('a holder may have what asks nobody and looks alike with a yes and without', () => {
+  const holder = GOOD.replace('role: controller, group: affiliate, region: CN', 'role: controller, group: holder, region: CN').replace('{ consent: { grid: 1km }, no_consent: { grid: 10km } }', '{ consent: { grid: 10km }, no_consent: { grid: 10km } }')
+  expect(load(holder).findings.filter(({ code }) => code === 'HOLDER-SEES-REFUSAL')).toEqual([])
+})

@@ -71,6 +71,11 @@ export const NAMES: readonly Mistake[] = [
   one('a member that the enum does not have', 'msg.op == SIGN_ON"', 'msg.op == ▸SIGNON"', 'CONDITION', 'SIGN_ON'),
   one('a condition that is no truth value', '"msg.fix > 0"', '"▸msg.fix"', 'CONDITION', 'must be true or false'),
   one('a stream that is not there', '    streams:\n      operator:', '    streams:\n      ▸operators:', 'UNKNOWN-STREAM', 'Did you mean "operator"?'),
+  one('a consent stream that is not there', '  session_max: 12h', '  consent: { stream: ▸opertor, purpose: operator_id, choice: op, means: { SIGN_ON: granted } }\n  session_max: 12h', 'UNKNOWN-STREAM', 'Did you mean "operator"?'),
+  one('a choice that the enum does not have', '  session_max: 12h', '  consent: { stream: operator, purpose: operator_id, choice: op, means: { ▸SIGN_ONN: granted } }\n  session_max: 12h', 'STREAM-FIELD', 'Did you mean "SIGN_ON"?'),
+  one('a choice that is a number', '  session_max: 12h', '  consent: { stream: operator, purpose: operator_id, choice: ▸time_ms, means: { SIGN_ON: granted } }\n  session_max: 12h', 'STREAM-FIELD', 'must be one enum or text'),
+  one('a choice that means nothing there is', '  session_max: 12h', '  consent: { stream: operator, purpose: operator_id, choice: op, means: { SIGN_ON: ▸grant } }\n  session_max: 12h', 'BAD-VALUE', 'one of granted, local_only'),
+  one('a purpose that replaces one still there', 'clause: P12 }', 'clause: P12, replaces: ▸improve.statistics }', 'REPLACES', 'still defined'),
   one('a session stream that is not there', 'sessions: { stream: operator', 'sessions: { stream: ▸operater', 'UNKNOWN-STREAM', 'Did you mean "operator"?'),
   one('a recipient that is not there', '    recipient: planner', '    recipient: ▸planer', 'UNKNOWN-RECIPIENT', 'Did you mean "planner"?', '    recipient: planner'),
   one('a field for all streams that none has', 'fields: { <<: *shown }', 'fields: { <<: *shown, ▸voltage: keep }', 'UNKNOWN-FIELD', 'No stream of the output'),
@@ -111,9 +116,34 @@ export const FIELDS: readonly Mistake[] = [
   one('a personal condition', '"msg.key_on && machine', '"▸msg.mystery == \'x\' && machine'.replace('▸msg.', 'msg.▸'), 'WHEN-PERSONAL', 'no classification'),
   one('a condition on a place', '"msg.key_on && machine', '"msg.▸lat_e7 > 0 && machine', 'WHEN-PERSONAL', 'part of the point'),
   one('a required field that does not leave', '        require: [position]', '        require: [▸fix]', 'REQUIRE-MISSING', 'nothing would ever be sent'),
-  one('down-sampling', '        require: [position]', '        require: [position]\n        ▸emit: { every: 15m }', 'NOT-YET-EMIT', 'Remove `emit`'),
+  one('down-sampling by a field that does not leave', '        require: [position]', '        require: [position]\n        emit: { every: 15m, take: { max: ▸load_kg } }', 'EMIT', 'Name a field'),
   one('a field whose classification is missing', '        keep: [mode]', '        keep: [mode, ▸mystery]', 'PAIR-MISSING', 'has no classification'),
   one('a classification of a classified field', 'recipients:\n  cloud', 'fields: { ▸lift.v1.Status.photo: { class: basic, personal: never } }\nrecipients:\n  cloud', 'CLASSIFIED', 'The schema itself classifies'),
+]
+
+/** The good file with a stream of signals and one of frames in the output `service`. */
+const KEYED_STREAMS = ['  operator:\n    topic: "up/{fleet}/{machine}/operator"', '  signals: { topic: "up/{machine}/s", message: lift.v1.Signals }\n  frames: { topic: "up/{machine}/f", message: lift.v1.Frames }\n  operator:\n    topic: "up/{fleet}/{machine}/operator"'] as const
+const keyed = (name: string, streams: string, code: string, says: string): Mistake =>
+  ({ name, edits: [KEYED_STREAMS, ['          position: { consent: { grid: 1km }, no_consent: { grid: 10km } }\n', `          position: { consent: { grid: 1km }, no_consent: { grid: 10km } }\n      ${streams}\n`]], code, says })
+
+export const KEYED: readonly Mistake[] = [
+  keyed('a key that is no number', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, only: { ▸rpm: { v: keep } } } } }', 'BAD-NAME', 'Use a whole number'),
+  keyed('a key with zeros before it', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, only: { ▸"007": { v: keep } } } } }', 'BAD-NAME', 'Use a whole number'),
+  keyed('a key-value list of something that is no list', 'signals: { fields: { machine_id: ▸{ by: id, only: { 7: { v: keep } } } } }', 'KEYED', 'no repeated message'),
+  keyed('a key field typed wrong', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: ▸idd, only: { 7: { v: keep } } } } }', 'KEYED', 'Did you mean "id"?'),
+  keyed('a key field typed wrong in a call', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: "j1939_pgn(▸idd)", only: { 61444: { data: keep } } } } }', 'KEYED', 'Did you mean "id"?'),
+  keyed('a call that does not exist', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: ▸"pgn(id)", only: { 61444: { data: keep } } } } }', 'BAD-VALUE', 'j1939_pgn(id)'),
+  keyed('a member typed wrong', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: id, only: { 7: { ▸dat: keep } } } } }', 'UNKNOWN-FIELD', 'Did you mean "data"?'),
+  keyed('a member of every entry typed wrong', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: id, with: { ▸di: keep }, only: { 7: { data: keep } } } } }', 'UNKNOWN-FIELD', 'has no field "di"'),
+  keyed('a transform that does not fit a member', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: id, only: { 7: { data: { ▸round: 5 } } } } } }', 'TRANSFORM-TYPE', 'keep_bytes'),
+  keyed('no keys', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, only: ▸{} } } }', 'BAD-VALUE', 'fewer entries'),
+  keyed('members without keys', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, with: { v: keep } } } }', 'MISSING-KEY', 'needs "only"'),
+  keyed('an identifier instead of a PGN', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: "j1939_pgn(id)", only: { ▸217056256: { data: keep } } } } }', 'KEYED', 'Write the PGN'),
+  keyed('a PGN with an address in it', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: "j1939_pgn(id)", only: { ▸59905: { data: keep } } } } }', 'KEYED', 'Write 59904'),
+  keyed('a pair for one member', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, only: { 7: { v: { ▸consent: keep, no_consent: drop } } } } } }', 'UNKNOWN-TRANSFORM', 'not inside it'),
+  keyed('a list and a member of it', 'signals: { fields: { machine_id: { pseudonym: { rotate: never } }, s: { by: id, only: { 7: { v: keep } } }, ▸s.v: keep } }', 'FIELD-OVERLAP', 'name its fields one by one'),
+  keyed('a group that names the machine', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, f: { by: "j1939_pgn(id)", only: { 61444: { data: keep }, ▸65260: { data: keep } } } } }', 'PGN-PERSONAL', 'j1939_pgn(id)'),
+  keyed('all groups', 'frames: { fields: { machine_id: { pseudonym: { rotate: never } }, ▸f: keep } }', 'PGN-PERSONAL', 'j1939_pgn(id)'),
 ]
 
 export const OUTPUTS: readonly Mistake[] = [
@@ -155,8 +185,10 @@ export const LINTED: readonly Mistake[] = [
   { name: 'two messages on one topic', edits: [['        keep: [op]\n', '        keep: [op]\n'], ['"out/app/{stream}" }\n    streams:\n', '▸"out/app" }\n    streams:\n      status: {}\n']], code: 'MIXED-TOPIC', says: 'Put {stream} into the topic' },
   one('the weight of a person', '        fields: { operator_id: { pseudonym: { rotate: 30d } }, time_ms: keep }', '        fields: { operator_id: { pseudonym: { rotate: 30d } }, time_ms: keep }\n      status: { fields: { operator_id: { pseudonym: { rotate: 30d } }, ▸load_kg: { round: 20 kg } } }', 'LOAD-BESIDE-OPERATOR', 'round: 50 kg'),
   one('an output weaker than the table', '    purpose: personalise\n', '    purpose: personalise\n    basis: ▸opt_out\n', 'OUTPUT-BASIS-WEAKER', 'Remove `basis:`'),
+  { name: 'a holder who sees who refused', edits: [['  planner: { role: processor, region: EU }', '  planner: { role: processor, group: holder, region: EU }'], ['    recipient: planner', '    recipient: ▸planner']], code: 'HOLDER-SEES-REFUSAL', says: 'whether a message comes tells who refused' },
+  { name: 'a holder who sees it from the cell', edits: [['role: controller, group: affiliate, region: CN', 'role: controller, group: holder, region: CN'], ['          position: { consent: { grid: 1km }', '          ▸position: { consent: { grid: 1km }']], code: 'HOLDER-SEES-REFUSAL', says: 'the same with a yes as without' },
   one('a branch that is never taken', '{ operator_id: { pseudonym: { rotate: 30d } }', '{ operator_id: { consent: { pseudonym: { rotate: 30d } }, no_consent: ▸{ constant: x } }', 'NO-CONSENT-UNREACHABLE', 'alone'),
   one('no test', '  - name: no app\n    given: { stream: operator, country: FR, operator: P7, consent: {}, message: { op: SIGN_ON } }\n    expect: { shift: nothing }\n', '', 'UNTESTED', 'without consent'),
 ]
 
-export const MISTAKES: readonly Mistake[] = [...TYPICAL, ...TEXT, ...SHAPE, ...NAMES, ...STREAMS, ...FIELDS, ...OUTPUTS, ...LINTED]
+export const MISTAKES: readonly Mistake[] = [...TYPICAL, ...TEXT, ...SHAPE, ...NAMES, ...STREAMS, ...FIELDS, ...KEYED, ...OUTPUTS, ...LINTED]

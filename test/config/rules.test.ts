@@ -153,8 +153,8 @@ ${more}`
   })
 })
 
-describe('parts of the language that come later', () => {
-  const signals = (rule: string): string => `version: 1
+describe('key-value lists', () => {
+  const signals = (rule: string, basis = 'contract'): string => `version: 1
 streams:
   signals: { topic: "up/{machine}/s", message: lift.v1.Signals }
   frames: { topic: "up/{machine}/f", message: lift.v1.Frames }
@@ -162,16 +162,16 @@ outputs:
   out:
     recipient: { id: cloud, role: controller, region: EU }
     purpose: p
-    basis: contract
+    basis: ${basis}
     to: { topic: "out/{stream}" }
     streams:
       ${rule}
 `
 
-  test('key-value lists', () => {
+  test('are read key by key', () => {
     const text = signals('signals: { fields: { s: { by: id, with: { id: keep }, only: { 101: { v: { round: 100 } }, 102: { v: keep } } } } }')
-    expect(codes(text)).toEqual(['NOT-YET-KEYED'])
-    const [rule] = rulesOf(text, { allow: ['keyed'] })
+    expect(codes(text)).toEqual([])
+    const [rule] = rulesOf(text)
     expect(rule?.consent).toEqual({
       kind: 'keyed',
       keyed: {
@@ -182,20 +182,63 @@ outputs:
     })
   })
 
+  test('as the page of the language writes them for frames of a CAN bus', () => {
+    const [rule] = rulesOf(signals('frames: { fields: { f: { by: "j1939_pgn(id)", with: { id: keep }, only: { 61444: { data: keep }, 65253: { data: { keep_bytes: [0, 3] } } } } } }'))
+    expect(rule?.consent).toMatchObject({ kind: 'keyed', keyed: { by: { member: 'id', fn: 'j1939_pgn' }, only: new Map([[61_444, new Map([['data', [{ name: 'keep', params: {} }]]])], [65_253, new Map([['data', [{ name: 'keep_bytes', params: { from: 0, to: 3 } }]]])]]) } })
+  })
+
   test.each([
     ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { id: keep }, only: { 61444: { data: keep } } } } }', []],
     ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { id: keep }, only: { 65260: { data: keep } } } } }', ['PGN-PERSONAL']],
     ['frames: { fields: { f: { by: "j1939_pgn(id)", only: { 65260: { data: drop } } } } }', []],
+    // What `with` lets out leaves of every group that is named.
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { data: keep }, only: { 65260: {} } } } }', ['PGN-PERSONAL']],
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", with: { data: keep }, only: { 65260: { data: drop } } } } }', []],
+    // The same group by the whole identifier: priority 6, PGN 65260, source 0.
+    ['frames: { fields: { f: { by: id, only: { 419359744: { data: keep } } } } }', ['PGN-PERSONAL']],
+    ['frames: { fields: { f: { by: id, only: { 291: { data: keep } } } } }', []],
+    // Every group: what is not named by group cannot leave these out.
+    ['frames: { keep: [f] }', ['PGN-PERSONAL']],
+    ['frames: { fields: { f.data: { keep_bytes: [0, 2] } } }', ['PGN-PERSONAL']],
+    ['frames: { fields: { f.id: keep } }', []],
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", only: { 300000: { data: keep } } } } }', ['KEYED']],
+    ['frames: { fields: { f: { by: "j1939_pgn(id)", only: { 59905: { data: keep } } } } }', ['KEYED']],
+    ['frames: { fields: { f: { by: id, only: { 4294967296: { data: keep } } } } }', ['KEYED']],
+    ['frames: { fields: { f: { by: id, only: { 007: { data: keep } } } } }', ['BAD-NAME']],
     ['frames: { fields: { f: { by: data, only: { 1: { id: keep } } } } }', ['KEYED']],
     ['frames: { fields: { machine_id: { by: id, only: { 1: { id: keep } } } } }', ['KEYED']],
     ['frames: { fields: { f: { by: id, only: { 1: { dta: keep } } } } }', ['UNKNOWN-FIELD']],
+    ['frames: { fields: { f: { by: id, only: { 1: { data: keep } } }, f.data: keep } }', ['FIELD-OVERLAP']],
+    ['signals: { fields: { s: { by: id, only: { 1: { v: { consent: keep, no_consent: drop } } } } } }', ['BAD-VALUE', 'UNKNOWN-TRANSFORM']],
     ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: { by: id, only: { 1: { v: { round: 10 } } } } } } }', []],
+    ['signals: { fields: { s: { consent: keep, no_consent: { by: id, only: { 1: { v: keep } } } } } }', []],
+    ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: keep } } }', ['PAIR-NOT-COARSER']],
     ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: { round: 10 } } } }, no_consent: { by: id, only: { 1: { v: keep } } } } } }', ['PAIR-NOT-COARSER']],
     ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: { by: id, only: { 2: { v: keep } } } } } }', ['PAIR-NOT-COARSER']],
+    ['signals: { fields: { s: { consent: { by: id, only: { 1: { v: keep } } }, no_consent: { by: id, with: { id: keep }, only: { 1: { v: keep } } } } } }', ['PAIR-NOT-COARSER']],
   ])('%s', (rule, expected) => {
-    expect(codes(signals(rule), { allow: ['keyed'] })).toEqual(expected)
+    expect(codes(signals(rule))).toEqual(expected)
   })
 
+  test('a member about a person follows the same rules as any other field', () => {
+    const proto = `syntax = "proto3"; package k.v1;
+      message Entry { uint32 id = 1 [(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: NEVER }]; string who = 2 [(parapet.v1.privacy) = { category: "identity", class: ADDITIONAL, personal: ALWAYS, subject: OPERATOR }];
+        bytes note = 3 [(parapet.v1.privacy) = { category: "free_text", class: ADDITIONAL, personal: ALWAYS }]; }
+      message List { repeated Entry s = 1 [(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: NEVER }]; }`
+    const schemas = schemasFromText({ 'k.proto': proto })
+    const of = (rule: string, basis: string): string[] => codes(signals(`signals: { fields: { s: ${rule} } }`, basis).replace('lift.v1.Signals', 'k.v1.List').replace(/ {2}frames: .*\n/, ''), { schemas })
+    const kept = (members: string): string => `{ by: id, with: { id: keep }, only: { 7: { ${members} } } }`
+    expect(of(kept('who: keep'), 'contract')).toEqual(['CONTRACT-OPERATOR'])
+    expect(of('{ by: id, with: { who: keep }, only: { 7: {} } }', 'contract')).toEqual(['CONTRACT-OPERATOR'])
+    expect(of(kept('note: keep'), 'contract')).toEqual(['PAIR-MISSING'])
+    expect(of('{ by: id, with: { note: { truncate: 3 } }, only: { 7: {} } }', 'contract')).toEqual(['PAIR-MISSING'])
+    expect(of(`{ consent: ${kept('note: keep')}, no_consent: ${kept('note: { truncate: 3 }')} }`, 'contract')).toEqual(['PAIR-NOT-GENERAL'])
+    expect(of(`{ consent: ${kept('note: keep')}, no_consent: ${kept('note: drop')} }`, 'contract')).toEqual([])
+    expect(of(kept('note: keep'), 'consent')).toEqual([])
+  })
+})
+
+describe('down-sampling', () => {
   test.each([
     ['emit: { every: 15m, take: last, hold: true }', []],
     ['emit: { every: 15m, take: { max: soc_pct_x10 } }', []],
@@ -205,9 +248,8 @@ outputs:
     ['emit: { every: 15m, take: { max: mode } }', ['EMIT']],
     ['emit: { every: 15m, take: { max: sock } }', ['UNKNOWN-FIELD']],
   ])('%s', (emit, expected) => {
-    const text = small({ streams: `status: { keep: [mode], ${emit} }` })
-    expect(codes(text)).toContain('NOT-YET-EMIT')
-    expect(codes(text, { allow: ['emit'] })).toEqual(expected)
+    const text = small({ streams: `status: { keep: [mode, soc_pct_x10], ${emit} }` })
+    expect(codes(text)).toEqual(expected)
   })
 })
 
@@ -267,6 +309,37 @@ outputs:
 `
     expect(policyOf(text).streams[0]?.points[0]).toEqual({ name: 'track', kind: 'delta', lat: 'lat0_e7', lon: 'lon0_e7', dlat: 'dlat_e7', dlon: 'dlon_e7', dt: 'dt_ms', scale: 1e-7, valid: undefined })
     expect(codes(text.replace('{ track: { grid: 100m } }', '{ dt_ms: keep }'))).toEqual(['PART-ADDRESSED'])
+  })
+
+  test.each([
+    // The schema's word, then the end of the name, then milliseconds.
+    ['dt_ms', 'unit: "ms"', { ms: 300_000, wire: 300_000 }],
+    ['dt', 'unit: "s"', { ms: 300_000, wire: 300 }],
+    ['dt', 'unit: "s", scale: 0.1', { ms: 300_000, wire: 3_000 }],
+    ['dt', 'unit: "us"', { ms: 300_000, wire: 300_000_000 }],
+    ['dt_s', 'unit: "ms"', { ms: 300_000, wire: 300_000 }],
+    ['dt', 'class: BASIC', { ms: 300_000, wire: 300_000 }],
+    ['dt_ms', 'class: BASIC', { ms: 300_000, wire: 300_000 }],
+    ['dt_s', 'class: BASIC', undefined],
+    ['step_ticks', 'class: BASIC', undefined],
+    ['dt', 'unit: "m"', undefined],
+  ])('thins by the unit of its times: %s with %s', (name, option, expected) => {
+    const proto = `syntax = "proto3"; package t; message Track { sint32 lat = 1; sint32 lon = 2; repeated sint32 dlat = 3; repeated sint32 dlon = 4; repeated uint32 ${name} = 5 [(parapet.v1.privacy) = { ${option} }]; }`
+    const text = `version: 1
+streams: { track: { topic: "up/{machine}/track", message: t.Track, points: { track: { kind: delta, lat: lat, lon: lon, dlat: dlat, dlon: dlon, dt: ${name}, unit: e7 } } } }
+outputs: { out: { recipient: { id: cloud, role: controller, region: EU }, purpose: p, basis: consent, to: { topic: out }, streams: { track: { fields: { track: { thin: 5m } } } } } }
+`
+    const loaded = load(text, { schemas: schemasFromText({ 't.proto': proto }) })
+    if (expected === undefined) expect(loaded.findings.map((one) => `${one.code} ${one.text}`).join()).toMatch(/TRANSFORM-ARGUMENT .* needs to know the unit of/)
+    else expect(loaded.policy?.outputs[0]?.streams[0]?.fields[0]?.consent).toMatchObject({ chain: [{ name: 'thin', params: expected }] })
+  })
+
+  test('without times cannot be thinned', () => {
+    const text = `version: 1
+streams: { track: { topic: "up/{machine}/track", message: lift.v1.Track, points: { track: { kind: delta, lat: lat0_e7, lon: lon0_e7, dlat: dlat_e7, dlon: dlon_e7, unit: e7 } } } }
+outputs: { out: { recipient: { id: cloud, role: controller, region: EU }, purpose: p, basis: consent, to: { topic: out }, streams: { track: { fields: { track: { thin: 5m } } } } } }
+`
+    expect(load(text).findings.map((one) => one.text).join()).toContain('name their field as `dt`')
   })
 })
 

@@ -6,8 +6,6 @@
  */
 import { readFileSync, readSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import type { FieldRule } from '../../src/domain/policy.ts'
-import type { FieldShape, MessageShape } from '../../src/domain/schema.ts'
 import { Verdict, isRefusal, verdictName } from '../../src/domain/verdict.ts'
 import { compilePlan, type Minimiser } from '../../src/minimise/compile.ts'
 import { schemasFromText, type Schemas } from '../../src/minimise/descriptor.ts'
@@ -33,9 +31,6 @@ const FILES: Readonly<Record<string, string>> = {
   'protobuf_test_messages.editions.proto2': 'test_messages_proto2_editions',
   'protobuf_test_messages.editions': 'test_messages_edition2023',
 }
-
-/** The suite's messages contain themselves; its inputs do so to this depth. */
-const DEPTH = 4
 
 const minimisers = new Map<string, Minimiser | undefined>()
 const scratch = Buffer.alloc(1_048_576)
@@ -78,7 +73,6 @@ function minimise(minimiser: Minimiser, payload: Buffer): Record<string, unknown
   if (end === Verdict.empty.code) return { protobuf_payload: '' }
   if (end < 0) return isRefusal(end) ? { parse_error: verdictName(end) } : { runtime_error: verdictName(end) }
   const found = verify(minimiser.plan, scratch, from, end)
-  // The verifier does not walk groups.
   return found === undefined ? { protobuf_payload: scratch.subarray(from, end).toString('base64') } : { runtime_error: `verify: ${found}` }
 }
 
@@ -94,19 +88,10 @@ function build(name: string): Minimiser | undefined {
   const schemas: Schemas = schemasFromText({ [path]: readFileSync(join(include, path), 'utf8') })
   const shape = schemas.message(name)
   if (shape === undefined) return undefined
-  const source = streamOf(shape, rulesFor(shape, [], 0))
+  // A kept message is kept all the way down, also where a type contains itself.
+  const branch = { kind: 'chain', chain: [{ name: 'keep', params: {} }] } as const
+  const source = streamOf(shape, shape.fields.map((field) => ({ path: field.name, target: { kind: 'field', fields: [field] }, consent: branch, noConsent: branch, pair: false, line: 1 })))
   return compilePlan(planFor(outputOf('out/{stream}', [source]), source, { consent: false, operatorFields: true }), { keys: { root, tenant: 'conformance', rows: derivedRows(root, 'conformance') }, engine })
-}
-
-/** One rule for each leaf. Not `keep` on whole messages: that would follow a type into itself without end. */
-function rulesFor(shape: MessageShape, path: readonly FieldShape[], depth: number): FieldRule[] {
-  return shape.fields.flatMap((field): FieldRule[] => {
-    const fields = [...path, field]
-    const value = field.map ? field.message?.byNumber.get(2)?.message : field.message
-    if (value !== undefined) return depth < DEPTH ? rulesFor(value, fields, depth + 1) : []
-    const branch = { kind: 'chain', chain: [{ name: 'keep', params: {} }] } as const
-    return [{ path: fields.map((one) => one.name).join('.'), target: { kind: 'field', fields }, consent: branch, noConsent: branch, pair: false, line: 1 }]
-  })
 }
 
 function readExactly(count: number): Buffer | undefined {

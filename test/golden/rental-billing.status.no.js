@@ -1,12 +1,13 @@
 // rental-billing <- status, without the operator's yes. Made by the emitter; see test/golden.test.ts.
-return function minimise(s, w, start, end, t, at, cx) {
-  if (at + (end - start) + 4208 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
-  let r1 = -1, e1 = 0, v2 = 0, v27 = 0
-  if (s[p] === 10) {
-    if (r1 < 0) r1 = p
-    p += 1
-    n = s[p++]
+function minimise(s, w, start, end, t, u, at, cx) {
+  const limit = t.length - (end - start) - 960
+  if (at > limit) return -1
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0, z = 0, x = w.getInt32(p, true)
+  let r1 = 0, e1 = 0, v2 = 0, v27 = 0
+  r1 = p
+  if ((x & 255) === 10) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -16,54 +17,49 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
-    e1 = p
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 16) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  e1 = p
+  if ((x & 255) === 16) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
       if (q > 127) { q = s[p++]; m = q & 127
       if (q > 127) { q = s[p++]; m |= (q & 127) << 7
       if (q > 127) { q = s[p++]; m |= (q & 127) << 14
       if (q > 127) { q = s[p++]; m |= (q & 127) << 21 } } }
       n += m * 268435456; if (n > 9007199254740991) return -1 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      } if (!(q > 0 && q < 128)) return -1
     }
     v2 = n
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 24) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  if ((x & 255) === 24) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 32) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  if ((x & 255) === 32) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 40) {
-    p += 1
-    n = s[p++]
-    if (n > 1) return -1
+  if ((x & 255) === 40) {
+    if ((x & 65024) !== 0) return -1
+    p += 2
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 50) {
-    p += 1
-    n = s[p++]
+  if ((x & 255) === 50) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -72,202 +68,69 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 56) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = p + 8
-      do { n = s[p++] } while (n > 127 && p < m)
-      if (!(n > 0 && n < 128)) return -1
+  if ((x & 255) === 56) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfLong(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
+  }
+  for (k = 64; k <= 80; k += 8) {
+    if ((x & 255) === k) {
+      if ((x & 32768) === 0) { p += 2 }
+      else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+      else { p = restOf(s, p + 3); if (p < 0) return -1 }
+      x = w.getInt32(p, true)
     }
   }
-  if (s[p] === 64) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 72) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 80) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 88) {
-    p += 1
-    n = s[p++]
-    if (n > 1) return -1
-  }
-  if (s[p] === 96) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 7) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 104) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 112) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (s[p] === 120) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 384) {
+  if ((x & 255) === 88) {
+    if ((x & 65024) !== 0) return -1
     p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
+    x = w.getInt32(p, true)
+  }
+  if ((x & 255) === 96) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfSigned(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
+  }
+  for (k = 104; k <= 120; k += 8) {
+    if ((x & 255) === k) {
+      if ((x & 32768) === 0) { p += 2 }
+      else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+      else { p = restOf(s, p + 3); if (p < 0) return -1 }
+      x = w.getInt32(p, true)
     }
   }
-  if (w.getUint16(p, true) === 392) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
+  for (k = 384; k <= 464; k += 8) {
+    if ((x & 65535) === k) {
+      if ((x & 8388608) === 0) { p += 3 }
+      else if (x >= 0) { if ((x & 2130706432) === 0) return -1; p += 4 }
+      else { p = restOf(s, p + 4); if (p < 0) return -1 }
+      x = w.getInt32(p, true)
     }
   }
-  if (w.getUint16(p, true) === 400) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 408) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 416) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 424) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 432) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 440) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 448) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 456) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 464) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 472) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 65535) === 472) {
+    if ((x & 8388608) === 0) { n = (x >>> 16) & 127; p += 3 }
+    else if (x >= 0) { n = ((x >>> 16) & 127) | ((x >>> 17) & 16256); if (n < 128) return -1; p += 4 }
+    else {
+      n = ((x >>> 16) & 127) | ((x >>> 17) & 16256); p += 4
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v27 = n
+    x = w.getInt32(p, true)
   }
-  if (w.getUint16(p, true) === 482) {
-    p += 2
-    n = s[p++]
+  if ((x & 65535) === 482) {
+    n = (x >>> 16) & 255
+    p += 3
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -276,13 +139,14 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (w.getUint16(p, true) === 490) {
-    p += 2
-    n = s[p++]
+  if ((x & 65535) === 490) {
+    n = (x >>> 16) & 255
+    p += 3
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -291,17 +155,20 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
   if (p !== end) {
     p = skipUnknown(s, p, end, 29)
     if (p !== end) return -1
   }
-  if (r1 >= 0) {
+  if (e1 > r1) {
     n = e1 - r1
-    if (n > 24 && s === t) { t.copyWithin(o, r1, e1); o += n } else for (q = r1; q < e1;) t[o++] = s[q++]
+    if (n > 256 && s === t) t.copyWithin(o, r1, e1)
+    else for (q = 0; q < n; q += 8) u.setBigInt64(o + q, w.getBigInt64(r1 + q))
+    o += n
   }
   n = Math.floor(v2 / 3600000) * 3600000; if (n > v2) n -= 3600000
   if (n > 9007199254740991 || n < 0) return -1
@@ -317,7 +184,6 @@ return function minimise(s, w, start, end, t, at, cx) {
     while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n
   }
   if (c === 0) return -40
-  if (o > t.length) return -9
-  if (!topicOf(t, at, o, cx)) return -8
+  cx.topic = K0
   return o
 }

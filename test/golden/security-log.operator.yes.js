@@ -1,12 +1,35 @@
 // security-log <- operator, with the operator's yes. Made by the emitter; see test/golden.test.ts.
-return function minimise(s, w, start, end, t, at, cx) {
-  if (at + (end - start) + 4160 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
-  let r1 = -1, e1 = 0, a6 = 0, b6 = 0, r2 = -1, e2 = 0
-  if (s[p] === 10) {
-    if (r1 < 0) r1 = p
-    p += 1
-    n = s[p++]
+let S0
+function c0(s, w, from, to, t, u, o, cx) {
+  t[o++] = 50; t[o++] = 22
+  const length = to - from, epoch = Math.floor(cx.eventMs / 2592000000), generation = Q0.generationAt(cx.eventMs)
+  if (length === 0 || length > 44) return Q0.make(s, from, to, t, o, -1, epoch, generation, cx)
+  const { words, doubles } = (S0 ??= Q0.slots())
+  const mask = -1 >>> ((-length & 3) << 3), last = to - 1 - ((length - 1) & 3), end = w.getInt32(last, true) & mask
+  let hash = length, i = from
+  for (; i < last; i += 4) hash = Math.imul(hash ^ w.getInt32(i, true), -1640531535)
+  const slot = ((Math.imul(hash ^ end, -1640531535) >>> 15) & 4095) * 22
+  if (doubles[slot >> 1] === epoch && doubles[(slot >> 1) + 1] === generation && words[slot + 4] === length) {
+    let k = slot + 5
+    for (i = from; i < last && words[k] === w.getInt32(i, true); i += 4) k++
+    if (i >= last && words[k] === end) {
+      k = slot + 16
+      u.setInt32(o, words[k], true); u.setInt32(o + 4, words[k + 1], true); u.setInt32(o + 8, words[k + 2], true)
+      u.setInt32(o + 12, words[k + 3], true); u.setInt32(o + 16, words[k + 4], true); u.setInt16(o + 20, words[k + 5], true)
+      return o + 22
+    }
+  }
+  return Q0.make(s, from, to, t, o, slot, epoch, generation, cx)
+}
+function minimise(s, w, start, end, t, u, at, cx) {
+  const limit = t.length - (end - start) - 544
+  if (at > limit) return -1
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0, z = 0, x = w.getInt32(p, true)
+  let r1 = 0, e1 = 0, a6 = 0, b6 = 0, r2 = 0, e2 = 0
+  r1 = p
+  if ((x & 255) === 10) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -16,48 +39,38 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
-    e1 = p
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 16) {
-    if (r1 < 0) r1 = p
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = p + 8
-      do { n = s[p++] } while (n > 127 && p < m)
-      if (!(n > 0 && n < 128)) return -1
-    } else if (n === 0) return -1
-    e1 = p
+  if ((x & 255) === 16) {
+    if ((x & 32768) === 0) { if ((x & 32512) === 0) return -1; p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfLong(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 24) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  e1 = p
+  if ((x & 255) === 24) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 32) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  if ((x & 255) === 32) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 40) {
-    p += 1
-    n = s[p++]
-    if (n > 1) return -1
+  if ((x & 255) === 40) {
+    if ((x & 65024) !== 0) return -1
+    p += 2
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 50) {
-    p += 1
-    n = s[p++]
+  if ((x & 255) === 50) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -67,113 +80,35 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += n
     if (!(p <= end)) return -1
     a6 = q; b6 = p
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 56) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = p + 8
-      do { n = s[p++] } while (n > 127 && p < m)
-      if (!(n > 0 && n < 128)) return -1
+  if ((x & 255) === 56) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfLong(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
+  }
+  r2 = p
+  for (k = 64; k <= 80; k += 8) {
+    if ((x & 255) === k) {
+      if ((x & 32768) === 0) { if ((x & 32512) === 0) return -1; p += 2 }
+      else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+      else { p = restOfSigned(s, p + 3); if (p < 0) return -1 }
+      x = w.getInt32(p, true)
     }
   }
-  if (s[p] === 64) {
-    if (r2 < 0) r2 = p
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 7) return -1 } } }
-      if (n === 0) return -1
-    } else if (n === 0) return -1
-    e2 = p
-  }
-  if (s[p] === 72) {
-    if (r2 < 0) r2 = p
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 7) return -1 } } }
-      if (n === 0) return -1
-    } else if (n === 0) return -1
-    e2 = p
-  }
-  if (s[p] === 80) {
-    if (r2 < 0) r2 = p
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 7) return -1 } } }
-      if (n === 0) return -1
-    } else if (n === 0) return -1
-    e2 = p
-  }
-  if (s[p] === 88) {
-    if (r2 < 0) r2 = p
-    p += 1
-    n = s[p++]
-    if (n !== 1) return -1
-    e2 = p
-  }
-  if (s[p] === 98) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
-      if (m > 127) { m = s[p++]; n |= m << 14 }
-      if (!(m > 0 && m < 128)) return -1
-    }
-    q = p
-    p += n
-    if (!(p <= end)) return -1
-  }
-  if (s[p] === 106) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
-      if (m > 127) { m = s[p++]; n |= m << 14 }
-      if (!(m > 0 && m < 128)) return -1
-    }
-    q = p
-    p += n
-    if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
-  }
-  if (s[p] === 114) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
-      if (m > 127) { m = s[p++]; n |= m << 14 }
-      if (!(m > 0 && m < 128)) return -1
-    }
-    q = p
-    p += n
-    if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
-  }
-  if (s[p] === 120) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 386) {
+  if ((x & 255) === 88) {
+    if ((x & 65280) !== 256) return -1
     p += 2
-    n = s[p++]
+    x = w.getInt32(p, true)
+  }
+  e2 = p
+  if ((x & 255) === 98) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -182,29 +117,84 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
+  }
+  if ((x & 255) === 106) {
+    n = (x >>> 8) & 255
+    p += 2
+    if (n > 127) {
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
+    }
+    q = p
+    p += n
+    if (!(p <= end)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
+  }
+  if ((x & 255) === 114) {
+    n = (x >>> 8) & 255
+    p += 2
+    if (n > 127) {
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
+    }
+    q = p
+    p += n
+    if (!(p <= end)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
+  }
+  if ((x & 255) === 120) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
+  }
+  if ((x & 65535) === 386) {
+    n = (x >>> 16) & 255
+    p += 3
+    if (n > 127) {
+      m = s[p++]; n = (n & 127) | ((m & 127) << 7)
+      if (m > 127) { m = s[p++]; n |= m << 14 }
+      if (!(m > 0 && m < 128)) return -1
+    }
+    q = p
+    p += n
+    if (!(p <= end)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
   if (p !== end) {
     p = skipUnknown(s, p, end, 16)
     if (p !== end) return -1
   }
-  if (r1 >= 0) {
+  if (e1 > r1) {
     n = e1 - r1
-    if (n > 24 && s === t) { t.copyWithin(o, r1, e1); o += n } else for (q = r1; q < e1;) t[o++] = s[q++]
+    if (n > 256 && s === t) t.copyWithin(o, r1, e1)
+    else for (q = 0; q < n; q += 8) u.setBigInt64(o + q, w.getBigInt64(r1 + q))
+    o += n
   }
-  n = C6(s, a6, b6, t, o, cx)
-  if (n < 0) {
-    cx.failures++
-  } else if (n > o) { o = n; c = 1 }
-  if (r2 >= 0) {
+  n = c0(s, w, a6, b6, t, u, o, cx)
+  if (n > limit) return -1
+  if (n < 0) { cx.failures++ }
+  else if (n > o) { o = n; c = 1 }
+  if (e2 > r2) {
     c = 1
     n = e2 - r2
-    if (n > 24 && s === t) { t.copyWithin(o, r2, e2); o += n } else for (q = r2; q < e2;) t[o++] = s[q++]
+    if (n > 256 && s === t) t.copyWithin(o, r2, e2)
+    else for (q = 0; q < n; q += 8) u.setBigInt64(o + q, w.getBigInt64(r2 + q))
+    o += n
   }
   if (c === 0) return -40
-  if (o > t.length) return -9
-  if (!topicOf(t, at, o, cx)) return -8
+  cx.topic = K1
   return o
 }

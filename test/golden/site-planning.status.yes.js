@@ -1,11 +1,34 @@
 // site-planning <- status, with the operator's yes. Made by the emitter; see test/golden.test.ts.
-return function minimise(s, w, start, end, t, at, cx) {
-  if (at + (end - start) + 4344 > t.length) return -9
-  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0
-  let a1 = 0, b1 = 0, v2 = 0, v8 = 0, v9 = 0, v10 = 0, v11 = false, r1 = -1, e1 = 0, v13 = 0, v14 = 0, w0 = 0, y0 = 0, x0 = 0
-  if (s[p] === 10) {
-    p += 1
-    n = s[p++]
+let S1
+function c1(s, w, from, to, t, u, o, cx) {
+  t[o++] = 10; t[o++] = 22
+  const length = to - from, epoch = Math.floor(cx.eventMs / 604800000), generation = Q1.generationAt(cx.eventMs)
+  if (length === 0 || length > 44) return Q1.make(s, from, to, t, o, -1, epoch, generation, cx)
+  const { words, doubles } = (S1 ??= Q1.slots())
+  const mask = -1 >>> ((-length & 3) << 3), last = to - 1 - ((length - 1) & 3), end = w.getInt32(last, true) & mask
+  let hash = length, i = from
+  for (; i < last; i += 4) hash = Math.imul(hash ^ w.getInt32(i, true), -1640531535)
+  const slot = ((Math.imul(hash ^ end, -1640531535) >>> 15) & 4095) * 22
+  if (doubles[slot >> 1] === epoch && doubles[(slot >> 1) + 1] === generation && words[slot + 4] === length) {
+    let k = slot + 5
+    for (i = from; i < last && words[k] === w.getInt32(i, true); i += 4) k++
+    if (i >= last && words[k] === end) {
+      k = slot + 16
+      u.setInt32(o, words[k], true); u.setInt32(o + 4, words[k + 1], true); u.setInt32(o + 8, words[k + 2], true)
+      u.setInt32(o + 12, words[k + 3], true); u.setInt32(o + 16, words[k + 4], true); u.setInt16(o + 20, words[k + 5], true)
+      return o + 22
+    }
+  }
+  return Q1.make(s, from, to, t, o, slot, epoch, generation, cx)
+}
+function minimise(s, w, start, end, t, u, at, cx) {
+  const limit = t.length - (end - start) - 1000
+  if (at > limit) return -1
+  let p = start, q = 0, n = 0, m = 0, k = 0, o = at, c = 0, z = 0, x = w.getInt32(p, true)
+  let a1 = 0, b1 = 0, v2 = 0, v8 = 0, v9 = 0, v10 = 0, v11 = false, r1 = 0, e1 = 0, v13 = 0, v14 = 0, w0 = 0, y0 = 0, x0 = 0
+  if ((x & 255) === 10) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -15,53 +38,48 @@ return function minimise(s, w, start, end, t, at, cx) {
     p += n
     if (!(p <= end)) return -1
     a1 = q; b1 = p
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 16) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 255) === 16) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
       if (q > 127) { q = s[p++]; m = q & 127
       if (q > 127) { q = s[p++]; m |= (q & 127) << 7
       if (q > 127) { q = s[p++]; m |= (q & 127) << 14
       if (q > 127) { q = s[p++]; m |= (q & 127) << 21 } } }
       n += m * 268435456; if (n > 9007199254740991) return -1 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      } if (!(q > 0 && q < 128)) return -1
     }
     v2 = n
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 24) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  if ((x & 255) === 24) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 32) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
+  if ((x & 255) === 32) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 40) {
-    p += 1
-    n = s[p++]
-    if (n > 1) return -1
+  if ((x & 255) === 40) {
+    if ((x & 65024) !== 0) return -1
+    p += 2
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 50) {
-    p += 1
-    n = s[p++]
+  if ((x & 255) === 50) {
+    n = (x >>> 8) & 255
+    p += 2
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -70,221 +88,118 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 56) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      m = p + 8
-      do { n = s[p++] } while (n > 127 && p < m)
-      if (!(n > 0 && n < 128)) return -1
-    }
+  if ((x & 255) === 56) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfLong(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 64) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 255) === 64) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n |= q << 28
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v8 = (n >>> 1) ^ -(n & 1)
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 72) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 255) === 72) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n |= q << 28
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v9 = (n >>> 1) ^ -(n & 1)
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 80) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 255) === 80) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v10 = n
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 88) {
-    p += 1
-    n = s[p++]
-    if (n > 1) return -1
-    v11 = n === 1
+  if ((x & 255) === 88) {
+    if ((x & 65024) !== 0) return -1
+    v11 = (x & 256) !== 0
+    p += 2
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 96) {
-    if (r1 < 0) r1 = p
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 7) return -1 } } }
-      if (n === 0) return -1
-    } else if (n === 0) return -1
-    e1 = p
+  r1 = p
+  if ((x & 255) === 96) {
+    if ((x & 32768) === 0) { if ((x & 32512) === 0) return -1; p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOfSigned(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 104) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  e1 = p
+  if ((x & 255) === 104) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v13 = n
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 112) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n &= 127; q = s[p++]; n |= (q & 127) << 7
-      if (q > 127) { q = s[p++]; n |= (q & 127) << 14
+  if ((x & 255) === 112) {
+    if ((x & 32768) === 0) { n = (x >>> 8) & 127; p += 2 }
+    else if ((x & 8388608) === 0) { n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); if (n < 128) return -1; p += 3 }
+    else {
+      n = ((x >>> 8) & 127) | ((x >>> 9) & 16256); p += 3
+      q = s[p++]; n |= (q & 127) << 14
       if (q > 127) { q = s[p++]; n |= (q & 127) << 21
-      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456 }
-      } }
-      if (!(q > 0 && q < 128)) return -1
+      if (q > 127) { q = s[p++]; if (q > 15) return -1; n += q * 268435456
+      }
+      } if (!(q > 0 && q < 128)) return -1
     }
     v14 = n
+    x = w.getInt32(p, true)
   }
-  if (s[p] === 120) {
-    p += 1
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
+  if ((x & 255) === 120) {
+    if ((x & 32768) === 0) { p += 2 }
+    else if ((x & 8388608) === 0) { if ((x & 8323072) === 0) return -1; p += 3 }
+    else { p = restOf(s, p + 3); if (p < 0) return -1 }
+    x = w.getInt32(p, true)
+  }
+  for (k = 384; k <= 472; k += 8) {
+    if ((x & 65535) === k) {
+      if ((x & 8388608) === 0) { p += 3 }
+      else if (x >= 0) { if ((x & 2130706432) === 0) return -1; p += 4 }
+      else { p = restOf(s, p + 4); if (p < 0) return -1 }
+      x = w.getInt32(p, true)
     }
   }
-  if (w.getUint16(p, true) === 384) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 392) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 400) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 408) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 416) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 424) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 432) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 440) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 448) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 456) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 464) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 472) {
-    p += 2
-    n = s[p++]
-    if (n > 127) {
-      n = s[p++]
-      if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 127) { n = s[p++]; if (n > 15) return -1 } } }
-      if (n === 0) return -1
-    }
-  }
-  if (w.getUint16(p, true) === 482) {
-    p += 2
-    n = s[p++]
+  if ((x & 65535) === 482) {
+    n = (x >>> 16) & 255
+    p += 3
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -293,13 +208,14 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
-  if (w.getUint16(p, true) === 490) {
-    p += 2
-    n = s[p++]
+  if ((x & 65535) === 490) {
+    n = (x >>> 16) & 255
+    p += 3
     if (n > 127) {
       m = s[p++]; n = (n & 127) | ((m & 127) << 7)
       if (m > 127) { m = s[p++]; n |= m << 14 }
@@ -308,9 +224,10 @@ return function minimise(s, w, start, end, t, at, cx) {
     q = p
     p += n
     if (!(p <= end)) return -1
-    for (; q + 8 <= p; q += 8) if (((w.getInt32(q, true) | w.getInt32(q + 4, true)) & 0x80808080) !== 0) break
-    for (; q < p; q++) if (s[q] > 127) break
-    if (q !== p && !isUtf8(s, q, p)) return -1
+    for (; q + 16 <= p; q += 16) if (((w.getInt32(q, true) | w.getInt32(q + 4, true) | w.getInt32(q + 8, true) | w.getInt32(q + 12, true)) & 0x80808080) !== 0) break
+    for (; q + 4 <= p; q += 4) if ((w.getInt32(q, true) & 0x80808080) !== 0) break
+    if (q < p && (q + 4 <= p || (w.getInt32(q, true) & (0x80808080 >>> ((4 - p + q) << 3))) !== 0) && !isUtf8(s, q, p)) return -1
+    x = w.getInt32(p, true)
   }
   if (p !== end) {
     p = skipUnknown(s, p, end, 29)
@@ -318,13 +235,25 @@ return function minimise(s, w, start, end, t, at, cx) {
   }
   if (!(v11)) return -42
   if ((v8 !== 0 || v9 !== 0) && ((v10 > 0))) {
-    if (P0(v8, v9, cx)) { w0 = 1; y0 = moved.lat; x0 = moved.lon; c = 1 }
-    else { cx.failures++; return -41 }
-  } else return -41
-  n = C1(s, a1, b1, t, o, cx)
-  if (n < 0) {
-    cx.failures++
-  } else o = n
+    if (cx.cells === undefined && v8 >= -900000000 && v8 <= 900000000 && v9 >= -1800000000 && v9 <= 1800000000) {
+      const l = v8 * 111320
+      let i = Math.floor(l * 2e-10)
+      if (i * 5000000000 > l) i--
+      else if ((i + 1) * 5000000000 <= l) i++
+      const row = cosines[((i + 20200) / 200) | 0]
+      const y = ((i + 0.5) * 500) / 111320
+      const x = ((Math.floor(((v9 / 10000000) * 111320 * row) / 500) + 0.5) * 500) / (111320 * row)
+      y0 = (y > 90 ? 9000000 : y < -90 ? -9000000 : y < 0 ? -Math.floor(0.5 - y * 100000) : Math.floor(y * 100000 + 0.5)) * 100
+      x0 = (x > 180 ? 18000000 : x < -180 ? -18000000 : x < 0 ? -Math.floor(0.5 - x * 100000) : Math.floor(x * 100000 + 0.5)) * 100
+      w0 = 1; c = 1
+    }
+    else if (P0(v8, v9, cx)) { w0 = 1; y0 = moved.latE7; x0 = moved.lonE7; c = 1 }
+    else { cx.failures++; z = -41 }
+  } else z = -41
+  n = c1(s, w, a1, b1, t, u, o, cx)
+  if (n > limit) return -1
+  if (n < 0) { cx.failures++ }
+  else o = n
   n = Math.floor(v2 / 900000) * 900000; if (n > v2) n -= 900000
   if (n > 9007199254740991 || n < 0) return -1
   else if (n !== 0) {
@@ -343,10 +272,12 @@ return function minimise(s, w, start, end, t, at, cx) {
     n = ((n << 1) ^ (n >> 31)) >>> 0
     while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n
   }
-  if (r1 >= 0) {
+  if (e1 > r1) {
     c = 1
     n = e1 - r1
-    if (n > 24 && s === t) { t.copyWithin(o, r1, e1); o += n } else for (q = r1; q < e1;) t[o++] = s[q++]
+    if (n > 256 && s === t) t.copyWithin(o, r1, e1)
+    else for (q = 0; q < n; q += 8) u.setBigInt64(o + q, w.getBigInt64(r1 + q))
+    o += n
   }
   n = roundUnsigned(Math.min(1000, Math.max(0, v13)), 50)
   if (n > 4294967295 || n < 0) { cx.failures++ }
@@ -355,12 +286,12 @@ return function minimise(s, w, start, end, t, at, cx) {
     t[o++] = 104
     while (n > 127) { t[o++] = (n & 127) | 128; n >>>= 7 } t[o++] = n
   }
-  n = C14(v14, t, o, cx)
-  if (n < 0) {
-    cx.failures++
-  } else if (n > o) { o = n; c = 1 }
+  n = C2(v14, t, o, cx)
+  if (n > limit) return -1
+  if (n < 0) { cx.failures++ }
+  else if (n > o) { o = n; c = 1 }
+  if (z !== 0) return z
   if (c === 0) return -40
-  if (o > t.length) return -9
-  if (!topicOf(t, at, o, cx)) return -8
+  if (!T3(t, u, at, o, cx)) return -8
   return o
 }

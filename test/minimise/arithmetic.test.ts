@@ -2,13 +2,19 @@
 import { createHmac, hkdfSync } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { compilePlan } from '../../src/minimise/compile.ts'
+import { schemasFromText } from '../../src/minimise/descriptor.ts'
 import { snap } from '../../src/minimise/grid.ts'
+import { createContext } from '../../src/minimise/interpret.ts'
 import { bucketOf, floorNumber, roundFloat, roundInteger } from '../../src/minimise/number.ts'
+import { planFor } from '../../src/minimise/plan.ts'
 import { createPseudonymiser, derivedRows, pseudonymNumber } from '../../src/minimise/pseudonym.ts'
 import { parseQuantity } from '../../src/minimise/quantity.ts'
 import { TRANSFORMS, isCoarserOrEqual } from '../../src/minimise/transforms.ts'
-import type { FieldShape } from '../../src/domain/schema.ts'
+import type { FieldShape, MessageShape } from '../../src/domain/schema.ts'
 import type { Transform } from '../../src/domain/policy.ts'
+import { ENGINES } from '../engine.ts'
+import { outputOf, ruleFor, streamOf } from './fixture.ts'
 
 const cell = { latE7: 0, lonE7: 0 }
 
@@ -71,6 +77,27 @@ describe('numbers', () => {
 })
 
 describe('pseudonym', () => {
+  test('of bytes stands under the row that their hex digits name, from both engines', () => {
+    const proto = 'syntax = "proto3"; package p; message Card { bytes uid = 1 [(parapet.v1.privacy) = { subject: OPERATOR }]; }'
+    const schemas = schemasFromText({ 'p.proto': proto })
+    const shape = schemas.message('p.Card') as MessageShape
+    const row = Buffer.alloc(32, 0x5a)
+    const asked: string[] = []
+    const rows = { generationAt: () => 0, row: (kind: string, value: string) => (asked.push(`${kind} ${value}`), kind === 'operator' && value === '04a1b2ff' ? row : undefined) }
+    const source = streamOf(shape, [ruleFor(shape, 'uid', [{ name: 'pseudonym', params: { rotate: 'never', as: 'operator', subject: 'operator' } }])])
+    const plan = planFor(outputOf('out', [source]), source, { consent: false, operatorFields: true })
+    // Written out: key by HKDF, HMAC over the row and the raw bytes, each with its length before it.
+    const key = Buffer.from(hkdfSync('sha256', root, 'tenant-1', 'parapet/v1|pseudonym|operator|cloud|never', 32))
+    const expected = createHmac('sha256', key).update(Buffer.from('00000020', 'hex')).update(row).update(Buffer.from('0000000404a1b2ff', 'hex')).digest('hex').slice(0, 32)
+    for (const engine of ENGINES) {
+      const scratch = Buffer.alloc(256)
+      scratch.set(Buffer.from('0a0404a1b2ff', 'hex'))
+      const end = compilePlan(plan, { keys: { root, tenant: 'tenant-1', rows }, engine }).run(scratch, 0, 6, scratch, 7, createContext())
+      expect(scratch.toString('hex', 7, end)).toBe(`0a10${expected}`)
+    }
+    expect([...new Set(asked)]).toEqual(['operator 04a1b2ff'])
+  })
+
   const root = Buffer.from('c3a1f00d5eed4b1d9e8f7a6b5c4d3e2f1a0b9c8d7e6f50413223344556677889', 'hex')
 
   test('equals the formula written out with node:crypto', () => {
@@ -127,7 +154,163 @@ describe('provable coarseness', () => {
     ['keep is not coarser than a bucket', [t('keep')], [t('bucket', { bounds: [0, 5] })], false],
     ['fewer bounds of the same', [t('bucket', { bounds: [0, 10] })], [t('bucket', { bounds: [0, 5, 10] })], true],
     ['different kinds cannot be compared', [t('round', { step: 5 })], [t('clamp', { lo: 0, hi: 5 })], false],
+    ['an odd multiple of a step: borders lie on borders', [t('round', { step: 150 })], [t('round', { step: 50 })], true],
+    ['an even multiple: 25 and 50 are 50 and 50, but 0 and 100', [t('round', { step: 100 })], [t('round', { step: 50 })], false],
+    ['any step behind one that keeps whole numbers', [t('round', { step: 100 })], [t('round', { step: 1, keeps: true })], true],
+    ['a cell without memory is finer than one with it', [t('grid', { size: 10_000, sticky: false })], [t('grid', { size: 500, sticky: true })], false],
+    ['a coarser step before the last', [t('round', { step: 15 }), t('bucket', { bounds: [0, 20] })], [t('round', { step: 5 }), t('bucket', { bounds: [0, 20] })], false],
+    ['a coarser last step', [t('round', { step: 5 }), t('bucket', { bounds: [0] })], [t('round', { step: 5 }), t('bucket', { bounds: [0, 20] })], true],
+    ['a constant behind what drops some', [t('map', { table: new Map([['a', 'b']]), else: undefined }), t('constant', { value: 'x' })], [t('truncate', { length: 1 })], false],
+    ['tables that only look alike', [t('map', { table: new Map([['a,b', 'c']]), else: undefined })], [t('map', { table: new Map([['a', 'b,c']]), else: undefined })], false],
+    ['else undefined is not the word', [t('map', { table: new Map([['a', 'b']]), else: 'undefined' })], [t('map', { table: new Map([['a', 'b']]), else: undefined })], false],
+    ['wider noise is another draw', [t('noise', { spread: 20, path: 'x' })], [t('noise', { spread: 10, path: 'x' })], false],
+    ['a track of fewer points is not a part of one of more', [t('thin', { ms: 600_000, wire: 600_000 })], [t('thin', { ms: 300_000, wire: 300_000 })], false],
     ['one more step behind the same', [t('clamp', { lo: 0, hi: 5 }), t('round', { step: 5 })], [t('clamp', { lo: 0, hi: 5 })], true],
     ['nothing is coarser than a constant but drop', [t('round', { step: 5 })], [t('constant', { value: 1 })], false],
   ] as const)('%s', (_name, u, of, expected) => expect(isCoarserOrEqual(u, of)).toBe(expected))
+})
+
+// ------------------------------------------------------------------------------------------- coarser, as the word is meant
+
+/**
+ * Coarser means: whoever sees the result of T could work out that of U. So whatever is equal under T must be equal under U, for every
+ * pair that is accepted; checked over whole small domains, not over samples of them.
+ */
+describe('what is equal under T is equal under every accepted U', () => {
+  const services = { pseudonym: () => ({ of: () => undefined, period: 0, generationAt: () => 0 }), output: 'o', seal: () => undefined, secret: () => undefined }
+  const moment = { eventMs: 0, session: '', machine: '', cells: undefined }
+  const fieldOf = (type: string): FieldShape => ({ type, presence: false, name: 'f', classified: { category: 'other', class: 'basic', personal: 'never', subject: 'none', unit: 's', scale: 1 } }) as unknown as FieldShape
+
+  /** A setting as the rules file writes it, read by its spec. */
+  function read(name: string, argument: unknown, field: FieldShape): Transform | undefined {
+    const made = TRANSFORMS.get(name)!.read(argument, { field, point: false, timeUnit: undefined, path: 'f' })
+    return 'params' in made ? { name, params: made.params } : undefined
+  }
+
+  type Value = Parameters<ReturnType<NonNullable<ReturnType<typeof TRANSFORMS.get>>['bind']>>[0]
+
+  function through(chain: readonly Transform[], field: FieldShape, value: Value): string {
+    // A chain of nothing is `drop`.
+    if (chain.length === 0) return 'dropped'
+    let result: Value | undefined = value
+    for (const one of chain) {
+      result = TRANSFORMS.get(one.name)!.bind(one.params, field, services)(result, moment)
+      if (result === undefined) return 'dropped'
+    }
+    return `${typeof result} ${result instanceof Uint8Array ? Buffer.from(result).toString('hex') : String(result)}`
+  }
+
+  /** Two values that T cannot tell apart and U can, or undefined. */
+  function betrayed(u: readonly Transform[], t: readonly Transform[], field: FieldShape, domain: readonly Value[]): string | undefined {
+    const seen = new Map<string, readonly [string, Value]>()
+    for (const value of domain) {
+      const under = through(t, field, value)
+      const result = through(u, field, value)
+      const before = seen.get(under)
+      if (before === undefined) seen.set(under, [result, value])
+      else if (before[0] !== result) return `${String(before[1])} and ${String(value)} are ${under}, but ${before[0]} and ${result}`
+    }
+    return undefined
+  }
+
+  const whole = Array.from({ length: 401 }, (_, at) => at - 200)
+  const letters = ['', 'a', 'b', '*', '😀']
+  const words = letters.flatMap((a) => letters.flatMap((b) => letters.flatMap((c) => letters.map((d) => a + b + c + d))))
+  const ascending = fc.uniqueArray(fc.integer({ min: -30, max: 30 }), { minLength: 1, maxLength: 5 }).map((list) => list.sort((a, b) => a - b))
+  const numeric: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+    round: fc.integer({ min: 1, max: 45 }),
+    bucket: ascending,
+    clamp: fc.tuple(fc.integer({ min: -40, max: 40 }), fc.nat({ max: 60 })).map(([lo, width]) => [lo, lo + width]),
+    round_time: fc.integer({ min: 1, max: 40 }).map((seconds) => `${seconds}s`),
+    flags: fc.uniqueArray(fc.nat({ max: 8 }), { maxLength: 6 }).map((bits) => ({ bits })),
+    map: fc.tuple(fc.dictionary(fc.constantFrom('1', '2', '3'), fc.constantFrom(1, 2, 9), { minKeys: 1 }), fc.constantFrom('drop', 7)).map(([table, other]) => ({ ...table, else: other })),
+    constant: fc.integer({ min: -3, max: 3 }),
+  }
+  const textual: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+    truncate: fc.nat({ max: 4 }),
+    mask: fc.record({ keep_first: fc.nat({ max: 3 }), keep_last: fc.nat({ max: 3 }), with: fc.constantFrom('*', 'a') }),
+    map: fc.tuple(fc.dictionary(fc.constantFrom('a', 'ab', 'b*'), fc.constantFrom('a', 'x'), { minKeys: 1 }), fc.constantFrom('drop', 'y')).map(([table, other]) => ({ ...table, else: other })),
+    constant: fc.constantFrom('', 'a'),
+  }
+  const binary: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
+    truncate: fc.nat({ max: 4 }),
+    mask: fc.record({ keep_first: fc.nat({ max: 3 }), keep_last: fc.nat({ max: 3 }), with: fc.constantFrom('*', 'a') }),
+    keep_bytes: fc.tuple(fc.nat({ max: 3 }), fc.nat({ max: 3 })).map(([from, more]) => [from, from + more + 1]),
+  }
+  const octets = ['', '61', '2a', '00'].flatMap((a, _at, all) => all.flatMap((b) => all.flatMap((c) => all.map((d) => Uint8Array.from(Buffer.from(a + b + c + d, 'hex'))))))
+
+  /** A setting and a second one that is often the same or a multiple of it, so that many pairs are accepted. */
+  const related = (arbitrary: fc.Arbitrary<unknown>): fc.Arbitrary<readonly [unknown, unknown]> => fc.tuple(arbitrary, arbitrary, fc.integer({ min: 1, max: 5 }), fc.nat({ max: 3 })).map(([a, b, k, mode]) => {
+    if (mode === 0) return [a, a] as const
+    if (mode === 1 && typeof a === 'number') return [a * k, a] as const
+    if (mode === 1 && typeof a === 'string' && /^\d+s$/.test(a)) return [`${Number.parseInt(a, 10) * k}s`, a] as const
+    if (mode === 1 && Array.isArray(a)) return [a.filter((_one, at) => (at + k) % 2 === 0), a] as const
+    return [a, b] as const
+  })
+
+  const kinds = [
+    ['sint32', numeric, whole], ['sint64', numeric, whole.map(BigInt)], ['string', textual, words], ['bytes', binary, octets],
+  ] as const
+  for (const [type, settings, domain] of kinds) {
+    const field = fieldOf(type)
+    test.each(Object.keys(settings))(`${type} under %s`, (name) => {
+      let accepted = 0
+      fc.assert(fc.property(related(settings[name] as fc.Arbitrary<unknown>), ([a, b]) => {
+        const [u, t] = [read(name, a, field), read(name, b, field)]
+        if (u === undefined || t === undefined || !isCoarserOrEqual([u], [t])) return
+        accepted++
+        expect(betrayed([u], [t], field, domain)).toBeUndefined()
+      }), { numRuns: 300 })
+      expect(accepted).toBeGreaterThan(30)
+    })
+
+    test(`${type} under chains of them`, () => {
+      const names = Object.keys(settings)
+      let accepted = 0
+      const one = fc.constantFrom(...names).chain((name) => (settings[name] as fc.Arbitrary<unknown>).map((argument) => read(name, argument, field))).filter((made) => made !== undefined)
+      const tail = fc.array(one, { maxLength: 2 })
+      fc.assert(fc.property(tail, fc.constantFrom(...names).chain((name) => related(settings[name] as fc.Arbitrary<unknown>).map(([a, b]) => [read(name, a, field), read(name, b, field)] as const)), tail, tail, (before, [a, b], after, other) => {
+        const t = b === undefined ? before : [...before, b]
+        for (const u of [a === undefined ? before : [...before, a, ...after], [...other, ...(a === undefined ? [] : [a])], other]) {
+          if (!isCoarserOrEqual(u, t)) continue
+          accepted++
+          expect(betrayed(u, t, field, domain)).toBeUndefined()
+        }
+      }), { numRuns: 400 })
+      expect(accepted).toBeGreaterThan(100)
+    })
+  }
+
+  test('floating point under round, but for the last bit of what lies on a border', () => {
+    const field = fieldOf('double')
+    const tenths = fc.constantFrom(0.1, 0.2, 0.25, 0.3, 0.5, 0.7, 1, 1.5, 2.5, 3)
+    let accepted = 0
+    fc.assert(fc.property(tenths, tenths, (a, b) => {
+      const [u, t] = [read('round', a, field) as Transform, read('round', b, field) as Transform]
+      if (!isCoarserOrEqual([u], [t])) return
+      accepted++
+      const border = (x: number): boolean => [a, b].some((step) => Math.abs(Math.abs((x / step) % 1) - 0.5) < 1e-9)
+      expect(betrayed([u], [t], field, Array.from({ length: 1_201 }, (_, at) => (at - 600) / 100).filter((x) => !border(x)))).toBeUndefined()
+    }), { numRuns: 300 })
+    expect(accepted).toBeGreaterThan(30)
+  })
+
+  test('positions under a grid without memory', () => {
+    const sizes = fc.constantFrom(5, 100, 500, 1_000, 2_500, 10_000, 100_000)
+    const near = fc.tuple(fc.integer({ min: -890_000_000, max: 890_000_000 }), fc.integer({ min: -1_790_000_000, max: 1_790_000_000 }), fc.array(fc.tuple(fc.integer({ min: -3_000, max: 3_000 }), fc.integer({ min: -3_000, max: 3_000 })), { minLength: 20, maxLength: 60 }))
+    let together = 0
+    fc.assert(fc.property(sizes, sizes, near, (a, b, [lat, lon, steps]) => {
+      const grid = (size: number): Transform => ({ name: 'grid', params: { size, sticky: false } })
+      if (!isCoarserOrEqual([grid(a)], [grid(b)])) return
+      const seen = new Map<string, string>()
+      for (const [north, east] of steps) {
+        const at = (size: number): string => (snap(lat + north, lon + east, size, cell), `${cell.latE7} ${cell.lonE7}`)
+        const under = at(b)
+        if (seen.has(under)) together++
+        expect(seen.get(under) ?? at(a)).toBe(at(a))
+        seen.set(under, at(a))
+      }
+    }), { numRuns: 500 })
+    expect(together).toBeGreaterThan(500)
+  })
 })

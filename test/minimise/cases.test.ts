@@ -10,9 +10,10 @@ import { compilePlan } from '../../src/minimise/compile.ts'
 import { parseCondition } from '../../src/minimise/condition.ts'
 import { schemasFromText } from '../../src/minimise/descriptor.ts'
 import { createContext, type Context } from '../../src/minimise/interpret.ts'
-import { planFor, type Plan, type PlanNode } from '../../src/minimise/plan.ts'
+import { nodesOf, planFor, type Plan } from '../../src/minimise/plan.ts'
 import { derivedRows } from '../../src/minimise/pseudonym.ts'
 import { verify } from '../../src/minimise/verify.ts'
+import { ENGINES } from '../engine.ts'
 import { outputOf, ruleFor, streamOf } from './fixture.ts'
 
 const root = Buffer.from('3f1b9c7d5e2a4f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8', 'hex')
@@ -27,6 +28,10 @@ const proto3 = shapeOf(`
     map<string, uint32> counts = 7; google.protobuf.Timestamp at = 8; repeated google.protobuf.Timestamp ats = 9; bytes b = 10; bool on = 11; sint32 lat = 12; sint32 lon = 13;
     repeated Inner list = 14; Inner inner = 15; double lat_deg = 16; float lon_deg = 17; string note = 18; int64 wide = 19; float f32 = 20;
   }`)
+const knownSchemas = schemasFromText({ 'c.proto': `
+  syntax = "proto3"; package c; import "google/protobuf/timestamp.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/wrappers.proto";
+  message M { map<string, google.protobuf.Timestamp> times = 1; google.protobuf.Duration wait = 2; google.protobuf.UInt32Value count = 3; google.protobuf.DoubleValue factor = 4; google.protobuf.Int64Value at_s = 5; }` })
+const known = knownSchemas.message('c.M') as MessageShape
 const proto2 = shapeOf(`
   syntax = "proto2"; package c;
   enum Kind { NONE = 0; ONE = 1; }
@@ -49,12 +54,13 @@ interface Setting {
   readonly point?: Point
   readonly require?: readonly string[]
   readonly context?: Partial<Context>
+  readonly operatorFields?: boolean
 }
 
-function planOf(shape: MessageShape, { keep = [], rules = [], when, topic = 'out/{stream}', point, require = [] }: Setting): Plan {
+function planOf(shape: MessageShape, { keep = [], rules = [], when, topic = 'out/{stream}', point, require = [], operatorFields = true }: Setting): Plan {
   const placed: FieldRule[] = point === undefined ? [] : [{ path: point.name, target: { kind: 'point', point }, ...same({ kind: 'chain', chain: KEEP }) }]
   const source = streamOf(shape, [...keep.map((path) => ruleFor(shape, path, KEEP)), ...rules, ...placed], { require, when: when === undefined ? undefined : condition(shape, when) })
-  return planFor(outputOf(topic, [source]), source, { consent: false, operatorFields: true })
+  return planFor(outputOf(topic, [source]), source, { consent: false, operatorFields })
 }
 
 function same(branch: Branch): { consent: Branch; noConsent: Branch; pair: boolean; line: number } {
@@ -71,7 +77,7 @@ function condition(shape: MessageShape, text: string): Condition {
 function minimise(shape: MessageShape, setting: Setting, message: string): string {
   const plan = planOf(shape, setting)
   const bytes = Buffer.from(message.replaceAll(' ', ''), 'hex')
-  const results = (['generated', 'interpreted'] as const).map((engine) => {
+  const results = ENGINES.map((engine) => {
     const scratch = Buffer.alloc(bytes.length + 8_192)
     scratch.set(bytes)
     const cx = { ...createContext(), eventMs: 1_763_888_864_000, ...setting.context }
@@ -133,11 +139,171 @@ describe('numbers that are none', () => {
   })
 })
 
+describe('chains', () => {
+  test('a step whose result the type cannot hold drops the field, whatever follows', () => {
+    const chain = [...one('round', { step: 50 }), ...one('clamp', { lo: 0, hi: 900_000 })]
+    expect(minimise(proto3, { keep: ['on'], rules: [ruleFor(proto3, 'n', chain)] }, '10feffffff0f 5801')).toBe('5801!1')
+    expect(minimise(proto3, { keep: ['on'], rules: [ruleFor(proto3, 'n', chain)] }, '10cd02 5801')).toBe('10de025801')
+  })
+})
+
 describe('times', () => {
-  const rules = [ruleFor(proto3, 'at', one('round_time', { ms: 900_000, wire: 900_000 }))]
+  const quarter = one('round_time', { ms: 900_000, wire: 900_000 })
+  const rules = [ruleFor(proto3, 'at', quarter)]
   test('before all times are dropped', () => expect(minimise(proto3, { keep: ['n'], rules }, '1001 420b 0880808080808080808001')).toBe('1001!1'))
   test('with parts out of range are dropped', () => expect(minimise(proto3, { keep: ['n'], rules }, '1001 4206 108094ebdc03')).toBe('1001!1'))
-  test('in the first window of the epoch leave nothing', () => expect(minimise(proto3, { keep: ['n'], rules }, '1001 4202 0805')).toBe('1001'))
+  test('in the first window of the epoch are the epoch, and still there', () => expect(minimise(proto3, { keep: ['n'], rules }, '1001 4202 0805')).toBe('10014200'))
+  test('in a list are rounded one by one; what is no time goes alone', () => {
+    expect(minimise(proto3, { rules: [ruleFor(proto3, 'ats', quarter)] }, '4a 03 088907')).toBe('4a03088407')
+    expect(minimise(proto3, { rules: [ruleFor(proto3, 'ats', quarter)] }, '4a03088907 4a06108094ebdc03 4a020801')).toBe('4a030884074a00!1')
+  })
+  test('in a map are rounded; what is no time takes its key along', () => {
+    expect(minimise(known, { rules: [ruleFor(known, 'times', quarter)] }, '0a08 0a0161 1203088907 0a0b 0a0162 1206108094ebdc03')).toBe('0a080a01611203088407!1')
+  })
+  test('of nothing but header fields are no content', () => {
+    const shape = shapeOf(`syntax = "proto3"; package c; import "google/protobuf/timestamp.proto"; message M { google.protobuf.Timestamp at = 1 [(parapet.v1.privacy) = { category: "time" }]; uint32 n = 2; }`)
+    expect(minimise(shape, { keep: ['at', 'n'] }, '0a03088907')).toBe('withheld: empty')
+    expect(minimise(shape, { keep: ['at', 'n'] }, '0a03088907 1001')).toBe('0a030889071001')
+  })
+})
+
+describe('lengths of time and wrappers', () => {
+  const seconds = (value: number, nanos = 0): string => Buffer.from(knownSchemas.encode('c.M', { wait: { seconds: value, nanos } })).toString('hex')
+  const waits = (chain: readonly Transform[], from: string): string => minimise(known, { rules: [ruleFor(known, 'wait', chain)] }, from)
+  test.each([
+    [700, 600], [-700, -600], [450, 600], [-450, -600], [449, 300], [149, 0],
+  ])('round: 5 min of %s s is %s s, halves away from zero', (given, wanted) => expect(waits(one('round', { step: 300 }), seconds(given))).toBe(wanted === 0 ? '1200' : seconds(wanted)))
+  test.each([
+    [1_000, 900], [-1, -900], [899, 0],
+  ])('round_time: 15m of %s s is %s s', (given, wanted) => expect(waits(one('round_time', { ms: 900_000, wire: 900_000 }), seconds(given))).toBe(wanted === 0 ? '1200' : seconds(wanted)))
+  test('parts of a second have the sign of the whole', () => expect(waits(one('round', { step: 0.5 }), seconds(-1, -300_000_000))).toBe(seconds(-1, -500_000_000)))
+  test('parts of two signs, and more than ten thousand years, are no length of time', () => {
+    expect(minimise(known, { keep: ['count'], rules: [ruleFor(known, 'wait', one('round', { step: 1 }))] }, `${seconds(1, -1)} 1a020801`)).toBe('1a020801!1')
+    expect(minimise(known, { keep: ['count'], rules: [ruleFor(known, 'wait', one('round', { step: 1 }))] }, `${seconds(315_576_000_001)} 1a020801`)).toBe('1a020801!1')
+  })
+  test('a wrapped number is rounded as it is outside, and is there when it becomes zero', () => {
+    expect(minimise(known, { rules: [ruleFor(known, 'count', one('round', { step: 10 }))] }, '1a020807')).toBe('1a02080a')
+    expect(minimise(known, { rules: [ruleFor(known, 'count', one('round', { step: 10 }))] }, '1a020804')).toBe('1a00')
+    expect(minimise(known, { rules: [ruleFor(known, 'count', one('round', { step: 10 }))] }, '1a00')).toBe('1a00')
+    expect(minimise(known, { keep: ['wait'], rules: [ruleFor(known, 'count', one('round', { step: 10 }))] }, '1200')).toBe('1200')
+    expect(minimise(known, { rules: [ruleFor(known, 'factor', one('round', { step: 0.5 }))] }, '22 09 09 6666666666660240')).toBe('2209090000000000000440')
+    expect(minimise(known, { rules: [ruleFor(known, 'at_s', one('round_time', { ms: 900_000, wire: 900 }))] }, '2a03088907')).toBe('2a03088407')
+  })
+  test('what cannot be rounded takes its wrapper along', () => expect(minimise(known, { keep: ['wait'], rules: [ruleFor(known, 'factor', one('round', { step: 0.5 }))] }, '1200 22 09 09 000000000000f87f')).toBe('1200!1'))
+  test('no transform that does not fit is let through', () => {
+    expect(() => compilePlan(planOf(known, { rules: [ruleFor(known, 'wait', one('truncate', { length: 1 }))] }), { keys, engine: 'interpreted' })).toThrow('truncate does not fit google.protobuf.Duration')
+    expect(() => compilePlan(planOf(proto3, { rules: [ruleFor(proto3, 'inner', one('round', { step: 1 }))] }), { keys, engine: 'generated' })).toThrow('round does not fit c.Inner')
+  })
+})
+
+describe('messages of which nothing is left', () => {
+  const keepAll = { keep: ['inner', 'n'] }
+  test('leave when every field of theirs is kept, be they named whole or one by one', () => {
+    expect(minimise(proto3, keepAll, '7a00')).toBe('7a00')
+    expect(minimise(proto3, { keep: ['inner.x', 'inner.who', 'inner.f'] }, '7a00')).toBe('7a00')
+    // Unknown fields are nothing.
+    expect(minimise(proto3, keepAll, '7a03 a00607')).toBe('7a00')
+  })
+  test('do not leave when a field of theirs is not named, or changed, so that nobody sees that it was there', () => {
+    const rules = [ruleFor(proto3, 'inner.x', one('round', { step: 100 }))]
+    for (const message of ['1001 7a00', '1001 7a020801', '1001 7a03120161', '1001']) {
+      expect(minimise(proto3, { keep: ['inner.x', 'n'] }, message)).toBe(message.includes('0801') ? '10017a020801' : '1001')
+      expect(minimise(proto3, { keep: ['inner.who', 'inner.f', 'n'], rules }, message)).toBe(message.includes('120161') ? '10017a03120161' : '1001')
+    }
+  })
+  test('do not leave when a field that names the operator may not', () => {
+    const shape = shapeOf(`syntax = "proto3"; package c; message Part { string who = 1 [(parapet.v1.privacy) = { subject: OPERATOR }]; uint32 x = 2; Part again = 3; } message M { Part part = 1; uint32 n = 2; }`)
+    const leaves = (operatorFields: boolean, message: string): string => minimise(shape, { keep: ['part', 'n'], operatorFields }, message)
+    for (const message of ['0a00 1001', '0a030a0161 1001', '0a021a00 1001', '0a051a030a0161 1001']) {
+      expect(leaves(false, message)).toBe('1001')
+      expect(leaves(true, message)).toBe(message.replaceAll(' ', ''))
+    }
+    expect(leaves(false, '0a07 0a0161 1a02 1005 1001')).toBe('0a041a0210051001')
+  })
+  test('keep the case of a oneof', () => {
+    const shape = shapeOf('syntax = "proto3"; package c; message Stop {} message Go { uint32 speed = 1; } message M { oneof what { Stop stop = 1; Go go = 2; } }')
+    expect(minimise(shape, { keep: ['stop', 'go'] }, '0a00')).toBe('0a00')
+    expect(minimise(shape, { keep: ['stop', 'go'] }, '12020801 0a00')).toBe('0a00')
+    expect(minimise(shape, { keep: ['stop', 'go'] }, '0a00 1200')).toBe('1200')
+  })
+})
+
+describe('header fields', () => {
+  const shape = shapeOf(`syntax = "proto3"; package c; message Header { string machine_id = 1 [(parapet.v1.privacy) = { subject: MACHINE }]; uint64 time = 2 [(parapet.v1.privacy) = { category: "time" }]; }
+    message Origin { string id = 1; uint32 kind = 2; } message M { Header header = 1; uint32 n = 2; Origin origin = 3; Origin other = 4; repeated Header parts = 5; }`)
+  test('are no content where a message holds them', () => {
+    expect(minimise(shape, { keep: ['header', 'n'] }, '0a 05 0a 01 61 10 05')).toBe('withheld: empty')
+    expect(minimise(shape, { keep: ['header', 'n'] }, '0a00')).toBe('withheld: empty')
+    expect(minimise(shape, { keep: ['header', 'n'] }, '0a050a01611005 1001')).toBe('0a050a016110051001')
+    expect(minimise(shape, { keep: ['header.machine_id', 'header.time'] }, '0a050a01611005')).toBe('withheld: empty')
+  })
+  test('are those of one place, not of every message of the type', () => {
+    const setting = { keep: ['origin', 'other'], topic: 'out/{origin.id}' }
+    expect(minimise(shape, setting, '1a030a0161')).toBe('withheld: empty')
+    expect(minimise(shape, setting, '1a030a0161 22030a0161')).toBe('1a030a016122030a0161')
+    expect(minimise(shape, setting, '1a050a01611001')).toBe('1a050a01611001')
+  })
+  test('in a list are content: how many there are is told', () => expect(minimise(shape, { keep: ['parts'] }, '2a030a0161')).toBe('2a030a0161'))
+})
+
+describe('required fields', () => {
+  test('of a message that does not leave are missing', () => {
+    expect(minimise(proto3, { keep: ['inner.x', 'n'], require: ['inner.x'] }, '1001')).toBe('withheld: required_missing')
+    // No difference between a message that is absent and one that holds only what is not named.
+    expect(minimise(proto3, { keep: ['inner.x', 'n'], require: ['inner.x'] }, '1001 7a03120161')).toBe('withheld: required_missing')
+  })
+  test('without presence are there when their message is', () => {
+    expect(minimise(proto3, { keep: ['inner', 'n'], require: ['inner.x'] }, '1001 7a03120161')).toBe('10017a03120161')
+    expect(minimise(proto3, { keep: ['inner', 'n'], require: ['inner.x'] }, '1001 7a00')).toBe('10017a00')
+  })
+  test('in a list are missing', () => expect(minimise(proto3, { keep: ['list.x', 'n'], require: ['list.x'] }, '1001 72020801')).toBe('withheld: required_missing'))
+  test('a topic takes no value from a message that is not there', () => {
+    expect(minimise(proto3, { keep: ['inner.x', 'inner.who', 'n'], topic: 'out/{inner.x}' }, '1001')).toBe('withheld: bad_topic_value')
+    expect(minimise(proto3, { keep: ['inner.x', 'inner.who', 'n'], topic: 'out/{inner.x}' }, '1001 7a03120161')).toBe('10017a03120161')
+  })
+})
+
+describe('absent fields of proto2', () => {
+  const shape = shapeOf(`syntax = "proto2"; package c; enum Mode { DRIVE = 3; OFF = 0; }
+    message M { optional uint32 level = 1 [default = 5]; optional uint32 n = 2; optional Mode mode = 3; map<string, Mode> modes = 4; optional string name = 5 [default = "none"]; optional int64 wide = 6 [default = -9007199254740993];
+      repeated E s = 7; optional double d = 8 [default = -inf]; }
+    message E { optional uint32 id = 1 [default = 7]; optional uint32 v = 2; }`)
+  test.each([
+    ['msg.level == 5'], ['!has(msg.level)'], ['msg.mode == DRIVE'], ["msg.name.startsWith('no')"], ['msg.wide == -9007199254740993'], ['msg.d < 0.0'], ['msg.level + 1 == 6'],
+  ])('read as their default: %s', (when) => expect(minimise(shape, { keep: ['n'], when }, '1001')).toBe('1001'))
+  test('never leave', () => expect(minimise(shape, { keep: ['n', 'mode', 'name', 'wide', 'd'], rules: [ruleFor(shape, 'level', one('round', { step: 2 }))] }, '1001')).toBe('1001'))
+  test('are there when their zero is written', () => expect(minimise(shape, { keep: ['level'], when: 'msg.level == 0' }, '0800')).toBe('0800'))
+  test('an entry without a value has the first member of its enum', () => expect(minimise(shape, { keep: ['modes'] }, '22030a0161')).toBe('22050a01611003'))
+  test('a key that is absent is the default one', () => {
+    const branch = same({ kind: 'keyed', keyed: { by: { member: 'id', fn: 'none' }, with: new Map([['id', KEEP]]), only: new Map([[7, new Map([['v', KEEP]])]]) } })
+    expect(minimise(shape, { rules: [{ path: 's', target: { kind: 'field', fields: [shape.byName.get('s') as FieldShape] }, ...branch }] }, '3a021001 3a0408001002')).toBe('3a021001')
+  })
+})
+
+describe('types that contain themselves', () => {
+  const shape = shapeOf('syntax = "proto3"; package c; message M { uint32 x = 1; M a = 2; M b = 3; M c = 4; Other other = 5; map<string, M> more = 6; repeated M list = 7; } message Other { M m = 1; Other o = 2; bytes data = 3; }')
+  const plan = planOf(shape, { keep: ['a', 'b', 'c', 'other', 'more', 'list'] })
+  const wrap = (levels: number, inner: string): string => Array.from({ length: levels }).reduce((text: string) => `1a${(text.length / 2).toString(16).padStart(2, '0')}${text}`, inner)
+
+  test('have one node for each type, and plans of equal content have equal ids', () => {
+    expect(nodesOf(plan.root)).toHaveLength(3)
+    expect(planOf(shape, { keep: ['a', 'b', 'c', 'other', 'more', 'list'] }).id).toBe(plan.id)
+    expect(planOf(shape, { keep: ['a', 'b', 'other', 'more', 'list'] }).id).not.toBe(plan.id)
+  })
+  test('leave to any depth that messages may have', () => {
+    const message = wrap(30, '0801')
+    expect(minimise(shape, { keep: ['a', 'b', 'c'] }, message)).toBe(message)
+    expect(minimise(shape, { keep: ['a', 'b', 'c'] }, wrap(31, '0801'))).toBe(wrap(31, '0801'))
+    expect(minimise(shape, { keep: ['a', 'b', 'c'] }, wrap(32, '0801'))).toBe('refused: too_deep')
+  })
+  test('the verifier walks them, and sees what is not theirs at any depth', () => {
+    expect(verify(plan, Buffer.from(wrap(30, '0801'), 'hex'))).toBeUndefined()
+    expect(verify(plan, Buffer.from(wrap(30, '4001'), 'hex'))).toContain('field 8 is not in the plan')
+  })
+  test('a field that may not leave stays behind wherever it is', () => {
+    const personal = shapeOf('syntax = "proto3"; package c; message M { uint32 x = 1; M a = 2; string who = 3 [(parapet.v1.privacy) = { subject: SESSION }]; }')
+    expect(minimise(personal, { keep: ['a'], operatorFields: false }, '120b 1209 0801 1a0161 1202 0802')).toBe('12081206080112020802')
+  })
 })
 
 describe('conditions', () => {
@@ -173,6 +339,10 @@ describe('zones', () => {
   })
 })
 
+describe('groups', () => {
+  test('are known to the verifier', () => expect(verify(planOf(proto2, { keep: ['part'] }), Buffer.from('33080134', 'hex'))).toBeUndefined())
+})
+
 describe('bounds', () => {
   test('a name of more than a kilobyte has no row: it is dropped, and nothing throws', () => {
     const rules = [ruleFor(proto3, 'machine_id', one('pseudonym', { rotate: 'never', as: 'machine', subject: 'machine' }))]
@@ -191,62 +361,5 @@ describe('bounds', () => {
   test('unknown groups do not nest without end', () => {
     expect(minimise(nested, { keep: ['x'] }, `0801 ${'1b'.repeat(20)}${'1c'.repeat(20)}`)).toBe('0801')
     expect(minimise(nested, { keep: ['x'] }, `0801 ${'1b'.repeat(40)}${'1c'.repeat(40)}`)).toBe('refused: too_deep')
-  })
-})
-
-/** These fail today; vitest tells when one of them is mended and the mark can go. */
-describe('open', () => {
-  test('the verifier knows groups', () => {
-    const plan = planOf(proto2, { keep: ['part'] })
-    expect(verify(plan, Buffer.from('33080134', 'hex'))).toBeUndefined()
-  })
-
-  test.fails('each time of a repeated Timestamp is rounded', () => {
-    const rules = [ruleFor(proto3, 'ats', one('round_time', { ms: 900_000, wire: 900_000 }))]
-    expect(minimise(proto3, { rules }, '4a 03 088907')).toBe('4a03088407')
-  })
-
-  test.fails('the plan of a type that holds itself three times grows with its depth, not with its branches', () => {
-    const shape = shapeOf('syntax = "proto3"; package c; message M { uint32 x = 1; M a = 2; M b = 3; M c = 4; }')
-    const nodes = new Set<PlanNode>()
-    const walk = (node: PlanNode): void => {
-      if (nodes.has(node)) return
-      nodes.add(node)
-      for (const step of node.steps) if (step.kind === 'node') walk(step.node)
-    }
-    walk(planOf(shape, { keep: ['a', 'b', 'c'] }).root)
-    expect(nodes.size).toBeLessThan(1_000)
-  })
-
-  test.fails('machine and time fields are no content where a message holds them', () => {
-    const shape = shapeOf('syntax = "proto3"; package c; message Header { string machine_id = 1 [(parapet.v1.privacy) = { subject: MACHINE }]; uint64 time = 2 [(parapet.v1.privacy) = { category: "time" }]; } message M { Header header = 1; uint32 n = 2; }')
-    expect(minimise(shape, { keep: ['header', 'n'] }, '0a 05 0a 01 61 10 05')).toBe('withheld: empty')
-  })
-
-  test.fails('a field without presence in a message that is absent is missing', () => {
-    expect(minimise(proto3, { keep: ['inner.x', 'n'], require: ['inner.x'] }, '1001')).toBe('withheld: required_missing')
-  })
-
-  test.fails('an absent field of proto2 reads as the default that its schema gives', () => {
-    const shape = shapeOf('syntax = "proto2"; package c; message M { optional uint32 level = 1 [default = 5]; optional uint32 n = 2; }')
-    expect(minimise(shape, { keep: ['n'], when: 'msg.level == 5' }, '1001')).toBe('1001')
-  })
-
-  test.fails('a track whose first points stay behind keeps the times of the others', () => {
-    const schemas = schemasFromText({ 'c.proto': 'syntax = "proto3"; package c; message M { sint32 lat = 1; sint32 lon = 2; repeated sint32 dlat = 3; repeated sint32 dlon = 4; repeated uint32 dt = 5; }' })
-    const shape = schemas.message('c.M') as MessageShape
-    const point: Point = { name: 'track', kind: 'delta', lat: 'lat', lon: 'lon', dlat: 'dlat', dlon: 'dlon', dt: 'dt', scale: 1e-7, valid: undefined }
-    const zones = [{ kind: 'polygon', corners: [[-1, -1], [-1, 1], [1, 1], [1, -1]] }] as const
-    const source = streamOf(shape, [{ path: 'track', target: { kind: 'point', point }, ...same({ kind: 'chain', chain: one('hide_in', { names: ['home'], zones }) }) }])
-    const plan = planFor(outputOf('out', [source]), source, { consent: false, operatorFields: true })
-    // Hidden at 0.5 degrees; after 60 s at 2.5, after 60 s more at 2.6.
-    const bytes = schemas.encode('c.M', { lat: 5_000_000, lon: 5_000_000, dlat: [20_000_000, 1_000_000], dlon: [20_000_000, 1_000_000], dt: [60_000, 60_000] })
-    const scratch = Buffer.alloc(8_192)
-    scratch.set(bytes)
-    const end = compilePlan(plan, { keys, engine: 'interpreted' }).run(scratch, 0, bytes.length, scratch, bytes.length + 1, createContext())
-    const left = schemas.decode('c.M', scratch.subarray(bytes.length + 1, end))
-    expect(left).toMatchObject({ lat: 25_000_000, lon: 25_000_000, dlat: [1_000_000], dlon: [1_000_000] })
-    // The base's time is a field of its own: as it is, a reader takes the first point to be a minute older than it was.
-    expect(left.dt).not.toEqual([60_000])
   })
 })

@@ -7,6 +7,7 @@
  */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { ENGINE } from '../engine.ts'
 import { MESSAGES, OUTPUTS, tryOut, type Tally } from './random/trial.ts'
 
 const runs = Number(process.env.PARAPET_RUNS ?? 3_000)
@@ -21,6 +22,6 @@ describe('generated = interpreted = oracle', () => {
     expect(tally.sent / tally.all).toBeGreaterThan(0.3)
     expect(tally.withheld / tally.all).toBeGreaterThan(0.05)
     expect(tally.refused / tally.all).toBeGreaterThan(0.05)
-    expect(tally.generated / tally.all).toBeGreaterThan(0.1)
+    if (ENGINE === 'generated') expect(tally.generated / tally.all).toBeGreaterThan(0.1)
   }, 60_000 + runs * 5)
 })

@@ -107,8 +107,9 @@ const expected = compile(harmless, PLAIN).text as string
 
 /** Words of the emitter: those of the language, those of the function, those of the runtime. */
 const WORDS = new Set([
-  'return', 'function', 'let', 'if', 'else', 'for', 'while', 'do', 'break', 'minimise', 's', 'w', 'start', 'end', 't', 'at', 'cx', 'p', 'q', 'n', 'm', 'k', 'o', 'c',
-  'length', 'getUint16', 'getInt32', 'copyWithin', 'failures', 'scope', 'fleet', 'model', 'country', 'lat', 'lon', 'Math', 'floor', 'min', 'max', 'Object', 'is', 'true', 'false', 'topicOf', 'has',
+  'return', 'function', 'let', 'const', 'if', 'else', 'for', 'while', 'break', 'minimise', 's', 'w', 'start', 'end', 't', 'u', 'at', 'cx', 'p', 'q', 'n', 'm', 'k', 'o', 'c', 'z', 'd', 'l', 'i', 'x', 'y',
+  'from', 'to', 'limit', 'content', 'row', 'epoch', 'generation', 'words', 'doubles', 'mask', 'last', 'hash', 'slot', 'slots', 'make', 'generationAt', 'latE7', 'lonE7', 'topic', 'eventMs', 'cells', 'undefined',
+  'length', 'getInt32', 'setInt32', 'setInt16', 'getBigInt64', 'setBigInt64', 'copyWithin', 'failures', 'scope', 'fleet', 'model', 'country', 'Math', 'imul', 'floor', 'min', 'max', 'Object', 'is', 'true', 'false', 'has',
   ...Object.keys(RUNTIME),
 ])
 

@@ -17,7 +17,7 @@ import { verify } from '../../src/minimise/verify.ts'
 import { outputOf } from './fixture.ts'
 import { createDice, type Dice } from './random/dice.ts'
 import type { OMessage, OValue } from './random/oracle.ts'
-import { checkedOutput, randomOutput, type Chain, type OutputModel, type RuleModel } from './random/rules.ts'
+import { checkedOutput, randomOutput, wrapped, type Chain, type OutputModel, type RuleModel } from './random/rules.ts'
 import type { FieldModel, SchemaModel } from './random/schema.ts'
 import { compile, describeCase, keys, messageFor, randomGround, randomMoment, run, type Case, type Ground, type Outcome } from './random/trial.ts'
 import { CANARY, randomMessage, toBytes, type WireRecord } from './random/wire.ts'
@@ -70,15 +70,18 @@ describe('G7: taking a consent away adds nothing', () => {
     ...nobody(), known, collection: known || (more & 1) === 1, yes: bits & 1, siteYes: (bits & 1) | ((bits >> 1) & 1), no: (bits >> 2) & 1, notice: (more >> 1) & 1,
   }))))
 
+  /** A yes for the site alone is a no to everything off it, and as little as an objection does that end with the yes. */
+  const elsewhere = ({ yes, siteYes }: Decision): number => siteYes & ~yes
+
   /** Ways of allowing less. */
   const less: [string, (decision: Decision) => Decision][] = [
-    ['the yes is gone', (decision) => ({ ...decision, yes: 0, siteYes: 0 })],
+    ['the yes is gone', (decision) => ({ ...decision, yes: 0, siteYes: 0, no: decision.no | elsewhere(decision) })],
     ['the yes holds on the site only', (decision) => ({ ...decision, yes: 0 })],
     ['a no is there', (decision) => ({ ...decision, no: 1 })],
     ['a yes became a no', (decision) => ({ ...decision, yes: 0, siteYes: 0, no: 1 })],
     ['the notice of the policy in force was not given', (decision) => ({ ...decision, notice: 0 })],
     // Who objected and is not recognised cannot be told from others: legitimate interest is open to nobody known.
-    ['nobody is known', (decision) => ({ ...nobody(), no: decision.no, collection: decision.collection })],
+    ['nobody is known', (decision) => ({ ...nobody(), no: decision.no | elsewhere(decision), collection: decision.collection })],
   ]
 
   test.each(less)('%s: no gate opens further, on any basis', (_name, change) => {
@@ -137,7 +140,8 @@ function coarserWithout(dice: Dice, schema: SchemaModel): OutputModel {
   const model = randomOutput(dice, schema)
   const rules = model.rules.flatMap((rule): RuleModel[] => {
     if (rule.kind === 'keyed') return []
-    const no = coarser(dice, rule.yes, rule.kind === 'field' ? (rule.path.at(-1) as FieldModel) : undefined)
+    const leaf = rule.kind === 'field' ? (rule.path.at(-1) as FieldModel) : undefined
+    const no = coarser(dice, rule.yes, leaf === undefined ? undefined : (wrapped(leaf) ?? leaf))
     expect(isCoarserOrEqual(no, rule.yes)).toBe(true)
     return [{ ...rule, no }]
   })

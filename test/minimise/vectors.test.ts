@@ -12,6 +12,7 @@ import { schemasFromText } from '../../src/minimise/descriptor.ts'
 import { createContext } from '../../src/minimise/interpret.ts'
 import { planFor } from '../../src/minimise/plan.ts'
 import { createPseudonymiser, derivedRows, pseudonymKey, pseudonymNumber, type PseudonymKeys } from '../../src/minimise/pseudonym.ts'
+import { ENGINES } from '../engine.ts'
 import { outputOf, ruleFor, streamOf } from './fixture.ts'
 
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex')
@@ -40,6 +41,11 @@ describe('HKDF-SHA256 [RFC 5869]', () => {
     ['A.3', '0b'.repeat(22), '', '', 42, '8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8'],
   ])('case %s', (_name, key, salt, info, length, expected) => {
     expect(Buffer.from(hkdfSync('sha256', hex(key), hex(salt), hex(info), length)).toString('hex')).toBe(expected)
+  })
+
+  test('255 blocks are the most there is [RFC 5869, 2.3]', () => {
+    expect(hkdfSync('sha256', hex('0b'), '', '', 255 * 32).byteLength).toBe(8_160)
+    expect(() => hkdfSync('sha256', hex('0b'), '', '', 255 * 32 + 1)).toThrow()
   })
 })
 
@@ -92,6 +98,25 @@ describe('AES-SIV [RFC 5297]', () => {
 
   test.each([['A.1', a1], ['A.2', a2]] as const)('%s through the second implementation of this test', (_name, { key, ad, plain, sealed }) => expect(siv(key, ad, plain).toString('hex')).toBe(sealed))
 
+  test.each([['A.1', a1], ['A.2', a2]] as const)('%s changed anywhere does not open', (_name, { key, ad, sealed }) => {
+    for (let at = 0; at < sealed.length / 2; at++) {
+      const changed = Uint8Array.from(hex(sealed))
+      changed[at]! ^= 0x10
+      expect(() => aessiv(key, ...ad).decrypt(changed)).toThrow()
+    }
+  })
+
+  test('`encrypt` of bytes seals under the row that their hex digits name', () => {
+    const row = createHmac('sha256', hmacKey(keys.tenant, keys.root)).update('parapet/v1|filter-row|operator|04a1b2ff\u0001').digest()
+    const prk = createHmac('sha256', Buffer.alloc(32)).update(row).digest()
+    const info = Buffer.from('parapet/v1|sealed|planner')
+    const t1 = createHmac('sha256', prk).update(info).update(Buffer.from([1])).digest()
+    const t2 = createHmac('sha256', prk).update(t1).update(info).update(Buffer.from([2])).digest()
+    const plain = hex('04a1b2ff')
+    const sealed = servicesFor('planner', keys).seal({ subject: 'operator', as: 'operator' }, '04a1b2ff', plain, 0)
+    expect(Buffer.from(sealed as Uint8Array).toString('hex')).toBe(siv(Buffer.concat([t1, t2]), [], plain).toString('hex'))
+  })
+
   test('`encrypt` seals under HKDF of the subject\'s row, and equal values alike', () => {
     // Python: HKDF(row of SN-1042, no salt, "parapet/v1|sealed|planner", 64)
     const key = hex('d72042dce294e600014ea4f3a6c0b867efbef23470ceaf8c5f67555abf05998089a64639541a176ebd21dd711dd36b2e07879a83d644d03d925c17fb82f94658')
@@ -100,6 +125,11 @@ describe('AES-SIV [RFC 5297]', () => {
     expect(Buffer.from(sealed as Uint8Array).toString('hex')).toBe(siv(key, [], plain).toString('hex'))
   })
 })
+
+/** [RFC 5869, 2.2] The extracted key of the root under the tenant. */
+function hmacKey(tenant: string, secret: Uint8Array): Buffer {
+  return createHmac('sha256', Buffer.from(tenant, 'utf8')).update(secret).digest()
+}
 
 /** [RFC 5297, 2.4 and 2.6] S2V and CTR from AES blocks, written out. */
 function siv(key: Uint8Array, associated: readonly Uint8Array[], plain: Uint8Array): Buffer {
@@ -150,7 +180,7 @@ function through(field: 'card' | 'score', chain: readonly Transform[], value: st
   const source = streamOf(shape, [ruleFor(shape, field, chain)])
   const plan = planFor(outputOf('out/{stream}', [source]), source, { consent: false, operatorFields: true })
   const bytes = schemas.encode('v.Record', { [field]: value })
-  const results = (['generated', 'interpreted'] as const).map((engine) => {
+  const results = ENGINES.map((engine) => {
     const scratch = Buffer.alloc(8_192)
     scratch.set(bytes)
     const end = compilePlan(plan, { keys, engine }).run(scratch, 0, bytes.length, scratch, bytes.length + 1, createContext())

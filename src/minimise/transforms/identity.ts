@@ -6,6 +6,9 @@ import { pseudonymNumber, type Rotate } from '../pseudonym.ts'
 import { formatDuration, parseDuration } from '../quantity.ts'
 import { never, type TransformSpec } from './spec.ts'
 
+/** Characters of `as`: it is part of what keys are derived from, which has its own bound. */
+const AS_LENGTH = 64
+
 export const pseudonym: TransformSpec = {
   name: 'pseudonym',
   summary: 'A keyed stand-in that only this output has and that changes with the rotation; ends for good when the subject\'s row is destroyed.',
@@ -14,7 +17,7 @@ export const pseudonym: TransformSpec = {
     type: 'object', additionalProperties: false,
     properties: {
       rotate: { type: 'string', description: '`never` (default), a duration such as 7d, or `session`' },
-      as: { type: 'string', pattern: NAME.source, description: 'what it stands for: machine, operator, session or a name of your own' },
+      as: { type: 'string', pattern: NAME.source, maxLength: AS_LENGTH, description: 'what it stands for: machine, operator, session or a name of your own' },
     },
   },
   bare: true,
@@ -34,13 +37,14 @@ export const pseudonym: TransformSpec = {
     const kind = classificationOf(field).subject
     const as = given.as ?? (kind === 'machine' || kind === 'operator' || kind === 'session' ? kind : subject.path)
     if (!NAME.test(as)) return { problem: `needs a name of letters, digits, "_", "." and "-" in \`as\`` }
+    if (as.length > AS_LENGTH) return { problem: `stands for "${as.slice(0, 24)}…", which has more than ${AS_LENGTH} characters. Write a shorter name in \`as\`` }
     return { params: { rotate, as, subject: kind satisfies SubjectKind } }
   },
   text: (params) => `pseudonym of the ${String(params.as)}, ${params.rotate === 'never' ? 'never changes' : params.rotate === 'session' ? 'changes with each session' : `changes every ${formatDuration(params.rotate as number)}`}`,
   bind: (params, field, services) => {
     const maker = services.pseudonym(params, field)
     if (field.type === 'bytes') {
-      return (value, moment) => maker.of(Buffer.from(value as Uint8Array).toString('latin1'), moment.eventMs, moment.session, value as Uint8Array)
+      return (value, moment) => maker.of(Buffer.from(value as Uint8Array).toString('hex'), moment.eventMs, moment.session, value as Uint8Array)
     }
     if (field.type === 'string') {
       return (value, moment) => {

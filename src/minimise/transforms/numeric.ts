@@ -3,9 +3,9 @@ import { createHmac } from 'node:crypto'
 import type { FieldShape } from '../../domain/schema.ts'
 import { classificationOf } from '../../domain/schema.ts'
 import { bucketOf, floorBig, floorNumber, roundBig, roundFloat, roundInteger } from '../number.ts'
-import { formatDuration, parseDuration } from '../quantity.ts'
+import { formatDuration, parseDuration, parseQuantity } from '../quantity.ts'
 import { kindOf } from '../value.ts'
-import { NUMERIC, always, inRange, isMultiple, never, readNumber, type TransformSpec } from './spec.ts'
+import { NUMERIC, always, inRange, isMultiple, isOddMultiple, never, readNumber, type Reading, type TransformSpec } from './spec.ts'
 
 export const flags: TransformSpec = {
   name: 'flags',
@@ -108,14 +108,18 @@ export const round: TransformSpec = {
   technique: 'generalisation (rounding)',
   argument: { type: ['number', 'string'] },
   bare: false,
-  fits: NUMERIC,
+  fits: [...NUMERIC, 'message'],
   example: 'round: 5 %',
   rank: 'coarse',
   // Rounding a whole number to 1 keeps it.
   generalises: (params) => params.keeps !== true,
-  coarser: (a, b) => isMultiple(a.step as number, b.step as number),
+  // Steps of 100 do not nest in steps of 50: 25 and 50 are both 50 under these, but 0 and 100 under those. Borders lie halfway, so only
+  // an odd multiple has its own on borders of the smaller step. Exact for whole numbers; of floating point numbers one that lies on a
+  // border may fall to either side in its last bit.
+  coarser: (a, b) => a.step === b.step || b.keeps === true || isOddMultiple(a.step as number, b.step as number),
   read(argument, subject) {
     const field = subject.field as FieldShape
+    if (kindOf(field) === 'message') return readLength(argument, field)
     const step = readNumber(argument, field)
     if (typeof step === 'string') return { problem: step }
     return step > 0 ? { params: step < 2 && kindOf(field) !== 'float' ? { step, keeps: true } : { step } } : { problem: 'needs a step above zero' }
@@ -130,6 +134,27 @@ export const round: TransformSpec = {
     if (kindOf(field) === 'float') return (value) => finite(roundFloat(value as number, step), field)
     return (value) => inRange(roundInteger(value as number, step), field)
   },
+  time: (params) => {
+    const step = nanosOf(params.step as number)
+    return (nanos) => roundBig(nanos, step)
+  },
+}
+
+/** The step of a google.protobuf.Duration, whose unit is the second. */
+function readLength(argument: unknown, field: FieldShape): Reading {
+  if (field.message?.name !== 'google.protobuf.Duration') return { problem: 'fits numbers and google.protobuf.Duration only; a Timestamp takes round_time' }
+  const read = parseQuantity(argument, 's', 1)
+  if ('problem' in read) return read
+  const nanos = read.wire * 1e9
+  if (!(nanos > 0.5) || Math.abs(nanos - Math.round(nanos)) > 1e-3 || read.wire > LONGEST_STEP) return { problem: 'needs a step of whole nanoseconds above zero and at most 100 years' }
+  return { params: nanos < 1.5 ? { step: read.wire, keeps: true } : { step: read.wire } }
+}
+
+const LONGEST_STEP = 36_525 * 86_400
+
+function nanosOf(seconds: number): bigint {
+  const whole = Math.floor(seconds)
+  return BigInt(whole) * 1_000_000_000n + BigInt(Math.round((seconds - whole) * 1e9))
 }
 
 export const roundTime: TransformSpec = {
@@ -148,7 +173,8 @@ export const roundTime: TransformSpec = {
     if (ms === undefined) return { problem: 'needs a duration such as 30s, 15m, 6h or 7d' }
     const field = subject.field as FieldShape
     if (kindOf(field) === 'message') {
-      return field.message?.name === 'google.protobuf.Timestamp' ? { params: { ms, wire: ms } } : { problem: 'fits numbers and google.protobuf.Timestamp only' }
+      const isTime = field.message?.name === 'google.protobuf.Timestamp' || field.message?.name === 'google.protobuf.Duration'
+      return isTime ? { params: { ms, wire: ms } } : { problem: 'fits numbers, google.protobuf.Timestamp and google.protobuf.Duration only' }
     }
     const unit = subject.timeUnit ?? classificationOf(field).unit
     const perMs = PER_MS[unit]
@@ -166,6 +192,10 @@ export const roundTime: TransformSpec = {
     }
     if (kindOf(field) === 'float') return (value) => finite(Math.floor((value as number) / wire) * wire, field)
     return (value) => inRange(floorNumber(value as number, wire), field)
+  },
+  time: (params) => {
+    const step = BigInt(params.ms as number) * 1_000_000n
+    return (nanos) => floorBig(nanos, step)
   },
 }
 
@@ -195,7 +225,8 @@ export const noise: TransformSpec = {
   example: 'noise: { spread: 20 kg }',
   rank: 'coarse',
   generalises: never,
-  coarser: (a, b) => (a.spread as number) >= (b.spread as number),
+  // Two draws together say more than one, however wide the second is.
+  coarser: (a, b) => a.spread === b.spread && a.path === b.path,
   read(argument, subject) {
     const spread = readNumber((argument as { spread: unknown }).spread, subject.field as FieldShape)
     if (typeof spread === 'string') return { problem: spread }

@@ -1,7 +1,7 @@
 /** Transforms of positions: grid, hide_in, thin. */
 import type { Zone } from '../../domain/policy.ts'
 import { M, isGridSize, snap, type Cell } from '../grid.ts'
-import { formatDuration, parseDuration, parseMetres } from '../quantity.ts'
+import { formatDuration, millisecondsOf, parseDuration, parseMetres } from '../quantity.ts'
 import { isMultiple, never, type TransformSpec } from './spec.ts'
 
 export const grid: TransformSpec = {
@@ -19,7 +19,8 @@ export const grid: TransformSpec = {
   example: 'grid: 500m',
   rank: 'coarse',
   generalises: (params) => (params.size as number) >= 1_000,
-  coarser: (a, b) => isMultiple(a.size as number, b.size as number),
+  // Without memory a cell tells when a border was crossed, which a cell with memory hides.
+  coarser: (a, b) => isMultiple(a.size as number, b.size as number) && (a.sticky === true || b.sticky !== true),
   read(argument) {
     const given = typeof argument === 'object' && argument !== null ? (argument as { size: unknown; sticky?: boolean }) : { size: argument }
     const size = parseMetres(given.size)
@@ -105,7 +106,7 @@ function isInPolygon(corners: readonly (readonly [number, number])[], lat: numbe
 
 export const thin: TransformSpec = {
   name: 'thin',
-  summary: 'Of a delta track only points that are at least so far apart in time; the first stays.',
+  summary: 'Of a delta track only points that are at least so far apart in time, counted from the first that leaves. The unit of `dt` is the one its schema states; without one it is ms, unless the field\'s name says otherwise.',
   technique: 'sampling',
   argument: { type: 'string', description: 'a duration such as 5m' },
   bare: false,
@@ -113,12 +114,16 @@ export const thin: TransformSpec = {
   example: 'thin: 5m',
   rank: 'coarse',
   generalises: never,
-  coarser: (a, b) => (a.ms as number) >= (b.ms as number),
+  // Points ten minutes apart are not a part of those five minutes apart: of 0, 6 and 10 minutes the former has the last, the latter not.
+  coarser: (a, b) => a.wire === b.wire,
   read(argument, subject) {
     const ms = parseDuration(argument)
     if (ms === undefined) return { problem: 'needs a duration such as 30s or 5m' }
     if (subject.track !== true) return { problem: 'fits delta tracks only (`points: { …: { kind: delta, … dt: … } }`)' }
-    return { params: { ms } }
+    if (subject.dt === undefined) return { problem: 'needs the times between the points: name their field as `dt` of the point' }
+    const unitMs = millisecondsOf(subject.dt)
+    if (unitMs === undefined) return { problem: `needs to know the unit of "${subject.dt.name}": classify the field with the unit s, ms, us or ns` }
+    return { params: { ms, wire: ms / unitMs } }
   },
   text: (params) => `one point every ${formatDuration(params.ms as number)}`,
   bind: () => () => undefined,

@@ -74,7 +74,7 @@ export const map: TransformSpec = {
   example: 'map: { SCISSOR: LIFT, BOOM: LIFT, else: drop }',
   rank: 'coarse',
   generalises: never,
-  coarser: (a, b) => JSON.stringify([...(a.table as Map<unknown, unknown>)].map(String)) === JSON.stringify([...(b.table as Map<unknown, unknown>)].map(String)) && String(a.else) === String(b.else),
+  coarser: (a, b) => tableText(a) === tableText(b),
   read(argument, subject) {
     const field = subject.field as FieldShape
     const table = new Map<Value, Value>()
@@ -101,6 +101,13 @@ export const map: TransformSpec = {
     const otherwise = params.else as Value | undefined
     return (value) => table.get(value) ?? otherwise
   },
+}
+
+/** Equal for equal tables: order aside, and with the kinds of values told apart. */
+function tableText(params: Readonly<Record<string, unknown>>): string {
+  const text = (value: unknown): string => `${typeof value} ${String(value)}`
+  const rows = [...(params.table as ReadonlyMap<Value, Value>)].map(([from, to]) => [text(from), text(to)])
+  return JSON.stringify([rows.sort(([a = ''], [b = '']) => (a < b ? -1 : 1)), text(params.else)])
 }
 
 type Member = { readonly value: Value } | { readonly problem: string }

@@ -22,6 +22,8 @@ export interface Subject {
   readonly point: boolean
   /** The point is a delta-encoded track. */
   readonly track?: boolean
+  /** The field with a track's times between points, if it has one. */
+  readonly dt?: FieldShape
   /** Unit of the stream's time when the field is it, so that `round_time` works without a classified unit. */
   readonly timeUnit: 's' | 'ms' | 'us' | 'ns' | 'timestamp' | undefined
   /** Dotted path, the default domain of a pseudonym. */
@@ -85,6 +87,8 @@ export interface TransformSpec {
   bind(params: Params, field: FieldShape, services: Services): Apply
   /** Binds the code for a point, for transforms that fit one. */
   move?(params: Params, point: string, services: Services): Move
+  /** Binds the code for a google.protobuf.Timestamp or Duration, in nanoseconds. */
+  time?(params: Params): (nanos: bigint) => bigint
 }
 
 export const NUMERIC: readonly ValueKind[] = ['integer', 'big', 'float']
@@ -96,6 +100,10 @@ export const always = (): boolean => true
 export function isMultiple(a: number, b: number): boolean {
   const ratio = a / b
   return ratio >= 1 && Math.abs(ratio - Math.round(ratio)) < 1e-9
+}
+
+export function isOddMultiple(a: number, b: number): boolean {
+  return isMultiple(a, b) && Math.round(a / b) % 2 === 1
 }
 
 /** A parameter in wire units, or a problem as text. Integer fields take whole numbers within their type only. */

@@ -93,7 +93,9 @@ function listAtom(dice: Dice, field: FieldModel, name: string, owner: (message: 
   return { text: `size(${name}) > 1`, holds: (message) => list(message).length > 1 }
 }
 
+/** What an absent field reads as: the default of its schema, or the zero of its type. */
 export function zero(field: FieldModel): OValue {
+  if (field.initial !== undefined) return field.initial
   if (field.type === 'bool') return false
   if (field.type === 'string') return ''
   if (field.type === 'bytes') return new Uint8Array(0)

@@ -2,9 +2,11 @@
  * The oracle: what must leave, worked out the slow and obvious way. protobufjs decodes, the rules language (sections 3.4, 4 and 5)
  * is applied to plain values as it is written, protobufjs encodes. Nothing here comes from src/minimise.
  *
- * Decided where the language is silent: a singular sub-message of which nothing is left does not leave; elements of lists and map
- * values stay, be they empty; an element or map entry whose transform cannot be applied is dropped alone; a text that is not valid
- * UTF-8 reads as absent where the schema does not forbid it; numbers that a closed enum does not have are unknown fields.
+ * Decided where the language is silent: a singular sub-message of which nothing is left does not leave, unless every field that it may
+ * hold is kept as it is; elements of lists and map values stay, be they empty; an element or map entry whose transform cannot be applied
+ * is dropped alone; a well-known type is a value with presence; what a message holds is no content where the message is none; a field of
+ * a message that does not leave is missing; a text that is not valid UTF-8 reads as absent where the schema does not forbid it; numbers
+ * that a closed enum does not have are unknown fields.
  */
 import { createHmac, hkdfSync } from 'node:crypto'
 import { isUtf8 } from 'node:buffer'
@@ -12,7 +14,7 @@ import { aessiv } from '@noble/ciphers/aes.js'
 import protobuf from 'protobufjs'
 import type { Transform, Zone } from '../../../src/domain/policy.ts'
 import { zero, type Surroundings } from './condition.ts'
-import { pathText, type Chain, type KeyedModel, type OutputModel, type PointModel, type RuleModel } from './rules.ts'
+import { pathText, wrapped, type Chain, type KeyedModel, type OutputModel, type PointModel, type RuleModel } from './rules.ts'
 import { oracleName, oracleText, type FieldModel, type MessageModel, type SchemaModel } from './schema.ts'
 
 export type OScalar = number | bigint | boolean | string | Uint8Array
@@ -66,7 +68,7 @@ export function createOracle(schema: SchemaModel): Oracle {
     expect(output, bytes, moment) {
       const message = decode(bytes)
       if (message instanceof Error) return { kind: 'refused', unsettled: /invalid (tag|length) encoding/.test(message.message) }
-      const state: State = { moment, failures: 0, dropped: new Set(), content: 0, header: headerOf(output), name: schema.root.name }
+      const state: State = { moment, failures: 0, dropped: new Set(), content: 0, header: headerOf(output), rules: [] }
       let rules = output.rules
       let require = output.require
       const holds = output.when === undefined ? true : output.when.holds(message, moment)
@@ -128,7 +130,7 @@ function fromLibrary(read: Loose, model: MessageModel): OMessage {
 
 /** One entry for each key; the last wins and stands where it came. */
 function pairsOf(entries: readonly Loose[], field: FieldModel): (readonly [OScalar, OScalar | OMessage])[] {
-  const keyField = { ...field, type: field.key as FieldModel['type'], message: undefined, enum: undefined }
+  const keyField = { ...field, type: field.key as FieldModel['type'], message: undefined, enum: undefined, initial: undefined }
   const pairs = new Map<string, readonly [OScalar, OScalar | OMessage]>()
   for (const entry of entries) {
     const key = (Object.hasOwn(entry, 'key') ? valueOf(entry.key, keyField, keyField.type) : undefined) ?? zero(keyField)
@@ -185,18 +187,24 @@ interface State {
   /** Names of fields and points whose transform could not be applied. */
   readonly dropped: Set<string>
   content: number
+  /** Paths of machine, time and topic fields. */
   readonly header: ReadonlySet<string>
-  readonly name: string
+  /** The rules that let something out here. */
+  rules: readonly RuleModel[]
   neverOnly?: boolean
 }
 
 /** [4.6] What alone is not worth a message: machine, time and topic fields. */
 function headerOf(output: OutputModel): Set<string> {
-  const names = [...output.topic.matchAll(/\{(\w+)\}/g)].map((match) => match[1] as string).filter((name) => name !== 'stream')
+  const names = [...output.topic.matchAll(/\{([\w.]+)\}/g)].map((match) => match[1] as string).filter((name) => name !== 'stream')
   if (output.machineField !== undefined) names.push(output.machineField)
   if (output.timeField !== undefined) names.push(output.timeField)
-  for (const field of output.root.fields) if (field.subject === 'machine' || field.time) names.push(field.name)
   return new Set(names)
+}
+
+/** A header field, or something in one. */
+function isHeader(path: readonly FieldModel[], state: State): boolean {
+  return path.some((field, at) => field.subject === 'machine' || field.time || state.header.has(pathText(path.slice(0, at + 1))))
 }
 
 function neverPersonal(rule: RuleModel): RuleModel[] {
@@ -210,29 +218,34 @@ function isBarred(field: FieldModel, state: State): boolean {
   return !state.moment.operatorFields && (field.subject === 'operator' || field.subject === 'session')
 }
 
+function chainOf(rule: RuleModel & { kind: 'field' | 'point' }, state: State): Chain {
+  return state.moment.consent ? rule.yes : rule.no
+}
+
 function applyRules(message: OMessage, rules: readonly RuleModel[], state: State): OMessage {
   const result: OMessage = new Map()
-  for (const rule of rules) {
+  state.rules = rules.filter((rule) => rule.kind !== 'point' && !rule.path.some((field) => isBarred(field, state)) && (rule.kind === 'keyed' || !chainOf(rule, state).some((one) => one.name === 'drop')))
+  for (const rule of state.rules) {
     if (rule.kind === 'point') continue
-    if (rule.path.some((field) => isBarred(field, state))) continue
-    const chain = rule.kind === 'keyed' ? undefined : state.moment.consent ? rule.yes : rule.no
-    if (chain?.some((one) => one.name === 'drop') === true) continue
-    descend(rule.path, message, result, pathText(rule.path), state, (field, from, into, name) => {
-      if (rule.kind === 'keyed') applyKeyed(field, rule.keyed, from, into, name, state)
-      else applyChainTo(field, chain as Chain, from, into, name, state)
+    descend(rule.path, [], message, result, state, (field, from, into, path) => {
+      if (rule.kind === 'keyed') applyKeyed(field, rule.keyed, from, into, path, state)
+      else applyChainTo(field, chainOf(rule, state), from, into, path, state)
     })
   }
-  for (const rule of rules) if (rule.kind === 'point') applyPoint(rule.point, state.moment.consent ? rule.yes : rule.no, message, result, state)
+  keepEmpty((message.size === 0 ? [] : [...new Set(state.rules.flatMap((rule) => (rule.kind === 'point' ? [] : [rule.path[0] as FieldModel])))]), [], message, result, state)
+  for (const rule of rules) if (rule.kind === 'point') applyPoint(rule.point, chainOf(rule, state), message, result, state)
   return result
 }
 
-type Leaf = (field: FieldModel, from: OMessage, into: OMessage, name: string) => void
+type Path = readonly FieldModel[]
+type Leaf = (field: FieldModel, from: OMessage, into: OMessage, path: Path) => void
 
 /** Goes down a path in step with the result; through every element of lists and every value of maps on the way. */
-function descend(path: readonly FieldModel[], from: OMessage, into: OMessage, name: string, state: State, leaf: Leaf): void {
-  const field = path[0] as FieldModel
-  if (path.length === 1) {
-    leaf(field, from, into, name)
+function descend(rest: Path, above: Path, from: OMessage, into: OMessage, state: State, leaf: Leaf): void {
+  const field = rest[0] as FieldModel
+  const path = [...above, field]
+  if (rest.length === 1) {
+    leaf(field, from, into, path)
     return
   }
   const value = from.get(field.number)
@@ -240,34 +253,83 @@ function descend(path: readonly FieldModel[], from: OMessage, into: OMessage, na
   if (field.label === 'singular') {
     const known = into.get(field.number) as OMessage | undefined
     const child: OMessage = known ?? new Map()
-    descend(path.slice(1), value as OMessage, child, name, state, leaf)
+    descend(rest.slice(1), path, value as OMessage, child, state, leaf)
     if (child.size > 0) into.set(field.number, child)
     return
   }
   // Elements stay, be they empty; several rules may reach into the same ones.
   if (!into.has(field.number)) {
     into.set(field.number, field.label === 'map' ? (value as readonly (readonly [OScalar, OMessage])[]).map(([key]) => [key, new Map()] as const) : (value as readonly OMessage[]).map(() => new Map()))
-    state.content++
+    count(path, state)
   }
-  const elements = into.get(field.number) as readonly OMessage[] & readonly (readonly [OScalar, OMessage])[]
-  for (const [at, one] of (value as readonly OMessage[] & readonly (readonly [OScalar, OMessage])[]).entries()) {
-    const source = field.label === 'map' ? (one as unknown as readonly [OScalar, OMessage])[1] : one
-    const child = field.label === 'map' ? (elements[at] as unknown as readonly [OScalar, OMessage])[1] : (elements[at] as OMessage)
-    descend(path.slice(1), source as OMessage, child, name, state, leaf)
+  for (const [source, child] of elementsOf(field, value, into.get(field.number) as OValue)) descend(rest.slice(1), path, source, child, state, leaf)
+}
+
+/** Messages of a list or map and what is made of each. */
+function elementsOf(field: FieldModel, from: OValue, into: OValue): [OMessage, OMessage][] {
+  const message = (one: unknown): OMessage => (field.label === 'map' ? (one as readonly [OScalar, OMessage])[1] : one) as OMessage
+  return (from as readonly unknown[]).map((one, at) => [message(one), message((into as readonly unknown[])[at])])
+}
+
+/** Messages whose fields are named one by one, and all of them kept, are there when they are empty. */
+function keepEmpty(fields: readonly FieldModel[], above: Path, from: OMessage, into: OMessage, state: State): void {
+  for (const field of fields) {
+    const path = [...above, field]
+    const value = from.get(field.number)
+    const deeper = state.rules.flatMap((rule) => (rule.kind !== 'point' && rule.path.length > path.length && path.every((one, at) => rule.path[at] === one) ? [rule.path[path.length] as FieldModel] : []))
+    if (value === undefined || deeper.length === 0) continue
+    const inner = [...new Set(deeper)]
+    if (field.label !== 'singular') {
+      for (const [source, child] of elementsOf(field, value, into.get(field.number) as OValue)) keepEmpty(inner, path, source, child, state)
+      continue
+    }
+    const child = (into.get(field.number) ?? new Map()) as OMessage
+    keepEmpty(inner, path, value as OMessage, child, state)
+    if (child.size > 0) into.set(field.number, child)
+    else if (isKept(path, state)) placeEmpty(path, into, state)
   }
 }
 
-function count(name: string, state: State): void {
-  if (!state.header.has(name)) state.content++
+function placeEmpty(path: Path, into: OMessage, state: State): void {
+  const { number, message } = path.at(-1) as FieldModel
+  const fields = message?.fields ?? []
+  into.set(number, new Map())
+  // An empty header is none either.
+  if (fields.length === 0 || fields.some((field) => !isHeader([...path, field], state))) count(path, state)
 }
 
-function applyChainTo(field: FieldModel, chain: Chain, from: OMessage, into: OMessage, name: string, state: State): void {
+/** Whether a field leaves as it is: one rule keeps it or a message around it, or rules keep each of its fields. */
+function isKept(path: Path, state: State): boolean {
+  const field = path.at(-1) as FieldModel
+  const isOn = (rule: RuleModel): boolean => rule.kind !== 'point' && rule.path.every((one, at) => path[at] === one)
+  const isBelow = (rule: RuleModel): boolean => rule.kind !== 'point' && path.every((one, at) => rule.path[at] === one)
+  const above = state.rules.find(isOn)
+  if (above !== undefined) return above.kind === 'field' && chainOf(above, state).every((one) => one.name === 'keep') && (field.message === undefined || hidesNothing(field.message, state))
+  return field.message !== undefined && state.rules.some(isBelow) && field.message.fields.every((inner) => isKept([...path, inner], state))
+}
+
+/** Whether nothing in a message that is kept whole stays behind, all the way down. */
+function hidesNothing(model: MessageModel, state: State, seen = new Set<MessageModel>()): boolean {
+  if (seen.has(model)) return true
+  seen.add(model)
+  return model.fields.every((field) => !isOut(field, state) && (field.message === undefined || hidesNothing(field.message, state, seen)))
+}
+
+function isOut(field: FieldModel, state: State): boolean {
+  return isBarred(field, state) || (state.neverOnly === true && field.personal !== 'never')
+}
+
+function count(path: Path, state: State): void {
+  if (!isHeader(path, state)) state.content++
+}
+
+function applyChainTo(field: FieldModel, chain: Chain, from: OMessage, into: OMessage, path: Path, state: State): void {
   const present = from.get(field.number)
   const steps = chain.filter((one) => one.name !== 'keep')
   if (field.message !== undefined) {
     if (present === undefined) return
-    if (steps.length === 0) keepWhole(field, present, into, name, state)
-    else roundTimes(field, steps, present, into, name, state)
+    if (steps.length === 0) keepWhole(field, present, into, path, state)
+    else changeKnown(field, steps, present, into, path, state)
     return
   }
   if (field.label === 'map') {
@@ -278,7 +340,7 @@ function applyChainTo(field: FieldModel, chain: Chain, from: OMessage, into: OMe
     })
     if (pairs.length > 0) {
       into.set(field.number, pairs)
-      count(name, state)
+      count(path, state)
     }
     return
   }
@@ -290,7 +352,7 @@ function applyChainTo(field: FieldModel, chain: Chain, from: OMessage, into: OMe
     })
     if (list.length > 0) {
       into.set(field.number, list)
-      count(name, state)
+      count(path, state)
     }
     return
   }
@@ -299,89 +361,114 @@ function applyChainTo(field: FieldModel, chain: Chain, from: OMessage, into: OMe
   const made = applyChain(steps, (present ?? zero(field)) as OScalar, field, state.moment)
   if (made === undefined) {
     state.failures++
-    state.dropped.add(name)
+    state.dropped.add(pathText(path))
   } else if (field.presence || !isDefault(made)) {
     into.set(field.number, made)
-    count(name, state)
+    count(path, state)
   }
 }
 
 /** A message kept whole: its known fields all the way down, except those that may not leave. */
-function keepWhole(field: FieldModel, value: OValue, into: OMessage, name: string, state: State): void {
+function keepWhole(field: FieldModel, value: OValue, into: OMessage, path: Path, state: State): void {
   const model = field.message as MessageModel
   if (field.label === 'singular') {
     const child: OMessage = new Map()
-    keepFields(model, value as OMessage, child, name, state)
+    keepFields(model, value as OMessage, child, path, state)
     if (child.size > 0) into.set(field.number, child)
+    else if (hidesNothing(model, state)) placeEmpty(path, into, state)
     return
   }
   const children = (value as readonly unknown[]).map((one) => {
     const child: OMessage = new Map()
-    keepFields(model, (field.label === 'map' ? (one as readonly [OScalar, OMessage])[1] : one) as OMessage, child, name, state)
+    keepFields(model, (field.label === 'map' ? (one as readonly [OScalar, OMessage])[1] : one) as OMessage, child, path, state)
     return field.label === 'map' ? ([(one as readonly [OScalar, OMessage])[0], child] as const) : child
   })
   into.set(field.number, children as readonly OMessage[])
-  state.content++
+  count(path, state)
 }
 
-function keepFields(model: MessageModel, from: OMessage, into: OMessage, name: string, state: State): void {
-  for (const field of model.fields) {
-    if (isBarred(field, state) || (state.neverOnly === true && field.personal !== 'never')) continue
-    applyChainTo(field, [], from, into, `${name}.${field.name}`, state)
-  }
+function keepFields(model: MessageModel, from: OMessage, into: OMessage, path: Path, state: State): void {
+  for (const field of model.fields) if (!isOut(field, state)) applyChainTo(field, [], from, into, [...path, field], state)
 }
 
-/** google.protobuf.Timestamp: floored to a multiple since the epoch; one whose parts are out of range is dropped. */
-function roundTimes(field: FieldModel, steps: Chain, value: OValue, into: OMessage, name: string, state: State): void {
-  const one = (time: OMessage): OMessage | undefined => {
-    const nanos = BigInt((time.get(2) as number | undefined) ?? 0)
-    if (nanos < 0n || nanos > 999_999_999n) return undefined
-    let total = ((time.get(1) as bigint | undefined) ?? 0n) * 1_000_000_000n + nanos
-    for (const step of steps) total = floorTo(total, BigInt(step.params.ms as number) * 1_000_000n)
-    const seconds = floorTo(total, 1_000_000_000n) / 1_000_000_000n
-    if (BigInt.asIntN(64, seconds) !== seconds) return undefined
-    const rest = Number(total - seconds * 1_000_000_000n)
-    return new Map<number, OValue>([...(seconds === 0n ? [] : [[1, seconds] as const]), ...(rest === 0 ? [] : [[2, rest] as const])])
-  }
+/** Well-known types under transforms are values that are there, whatever they become. */
+function changeKnown(field: FieldModel, steps: Chain, value: OValue, into: OMessage, path: Path, state: State): void {
+  const change = (one: OMessage): OMessage | undefined => changed(field, steps, one, state)
   if (field.label === 'singular') {
-    const made = one(value as OMessage)
+    const made = change(value as OMessage)
     if (made === undefined) {
       state.failures++
-      state.dropped.add(name)
-    } else if (made.size > 0) {
+      state.dropped.add(pathText(path))
+    } else {
       into.set(field.number, made)
-      count(name, state)
+      count(path, state)
     }
     return
   }
-  const list = (value as readonly OMessage[]).map(one)
-  state.failures += list.filter((made) => made === undefined).length
-  const left = list.filter((made) => made !== undefined)
+  const left = (value as readonly unknown[]).flatMap((one) => {
+    const made = change((field.label === 'map' ? (one as readonly [OScalar, OMessage])[1] : one) as OMessage)
+    if (made === undefined) state.failures++
+    return made === undefined ? [] : [field.label === 'map' ? ([(one as readonly [OScalar, OMessage])[0], made] as const) : made]
+  })
   if (left.length > 0) {
-    into.set(field.number, left)
-    count(name, state)
+    into.set(field.number, left as readonly OMessage[])
+    count(path, state)
   }
 }
 
+function changed(field: FieldModel, steps: Chain, value: OMessage, state: State): OMessage | undefined {
+  const inner = wrapped(field)
+  if (inner !== undefined) {
+    const made = applyChain(steps, (value.get(1) ?? zero(inner)) as OScalar, inner, state.moment)
+    return made === undefined ? undefined : new Map<number, OValue>(isDefault(made) ? [] : [[1, made]])
+  }
+  return changedTime(field.message?.name === 'google.protobuf.Duration', steps, (value.get(1) as bigint | undefined) ?? 0n, BigInt((value.get(2) as number | undefined) ?? 0))
+}
+
+const BILLION = 1_000_000_000n
+
+/** Times are floored to a multiple since the epoch, lengths of time to a multiple or rounded; one whose parts are out of range is dropped. [timestamp.proto, duration.proto] */
+function changedTime(isLength: boolean, steps: Chain, seconds: bigint, nanos: bigint): OMessage | undefined {
+  if (isLength ? nanos <= -BILLION || nanos >= BILLION || seconds * nanos < 0n || !isLengthOfTime(seconds) : nanos < 0n || nanos >= BILLION) return undefined
+  let total = seconds * BILLION + nanos
+  for (const { name, params } of steps) {
+    if (name === 'round_time') {
+      total = floorTo(total, BigInt(params.ms as number) * 1_000_000n)
+    } else {
+      const step = BigInt((params.step as number) * 1e9)
+      const size = total < 0n ? -total : total
+      total = (total < 0n ? -1n : 1n) * ((size * 2n + step) / (step * 2n)) * step
+    }
+  }
+  const whole = isLength ? total / BILLION : floorDiv(total, BILLION)
+  if (isLength ? !isLengthOfTime(whole) : BigInt.asIntN(64, whole) !== whole) return undefined
+  const rest = Number(total - whole * BILLION)
+  return new Map<number, OValue>([...(whole === 0n ? [] : [[1, whole] as const]), ...(rest === 0 ? [] : [[2, rest] as const])])
+}
+
+function isLengthOfTime(seconds: bigint): boolean {
+  return seconds >= -315_576_000_000n && seconds <= 315_576_000_000n
+}
+
 /** An element leaves only when its key is listed, and then only its listed members. */
-function applyKeyed(field: FieldModel, keyed: KeyedModel, from: OMessage, into: OMessage, name: string, state: State): void {
+function applyKeyed(field: FieldModel, keyed: KeyedModel, from: OMessage, into: OMessage, path: Path, state: State): void {
   const model = field.message as MessageModel
   const list: OMessage[] = []
   for (const element of (from.get(field.number) ?? []) as readonly OMessage[]) {
-    const key = BigInt((element.get(keyed.by.number) ?? 0) as number | bigint)
+    const key = BigInt((element.get(keyed.by.number) ?? zero(keyed.by)) as number | bigint)
     const found = [...keyed.only].find(([one]) => BigInt(one) === (keyed.pgn ? pgn(key) : key))
     if (found === undefined) continue
     const result: OMessage = new Map()
     for (const [member, chain] of new Map([...keyed.with, ...found[1]])) {
       const inner = model.fields.find((one) => one.name === member) as FieldModel
-      if (isBarred(inner, state) || (state.neverOnly === true && inner.personal !== 'never') || chain.some((one) => one.name === 'drop')) continue
-      applyChainTo(inner, chain, element, result, `${name}.${member}`, state)
+      if (isOut(inner, state) || chain.some((one) => one.name === 'drop')) continue
+      applyChainTo(inner, chain, element, result, [...path, inner], state)
     }
     list.push(result)
   }
   if (list.length > 0) {
     into.set(field.number, list)
-    count(name, state)
+    count(path, state)
   }
 }
 
@@ -490,18 +577,21 @@ function isMissing(name: string, output: OutputModel, result: OMessage, state: S
   const rule = output.rules.find((one) => (one.kind === 'point' ? one.point.name : pathText(one.path)) === name)
   if (rule === undefined) return true
   if (rule.kind === 'point') return at(result, rule.point.lat) === undefined && at(result, rule.point.lon) === undefined
-  const chain = rule.kind === 'keyed' ? [] : state.moment.consent ? rule.yes : rule.no
-  if (chain.some((one) => one.name === 'drop') || rule.path.some((field) => isBarred(field, state))) return true
-  const leaf = rule.path.at(-1) as FieldModel
-  // [4.4] Without presence it is there with its zero value.
-  if (leaf.label === 'singular' && !leaf.presence) return false
-  if (rule.path.slice(0, -1).some((field) => field.label !== 'singular')) return true
-  return at(result, rule.path) === undefined
+  if (!state.rules.includes(rule)) return true
+  return valueAt(rule.path, result) === undefined
+}
+
+/** [4.4] Without presence a field is there with its zero value, where the message that holds it is there. */
+function valueAt(path: Path, result: OMessage): OValue | undefined {
+  const leaf = path.at(-1) as FieldModel
+  const isSingle = path.slice(0, -1).every((field) => field.label === 'singular')
+  const owner = isSingle ? (path.length === 1 ? result : (at(result, path.slice(0, -1)) as OMessage | undefined)) : undefined
+  return owner === undefined ? undefined : (owner.get(leaf.number) ?? (leaf.label === 'singular' && !leaf.presence ? zero(leaf) : undefined))
 }
 
 function topicOf(output: OutputModel, result: OMessage, state: State): string | undefined {
   let topic = ''
-  for (const part of output.topic.split(/(\{\w+\})/)) {
+  for (const part of output.topic.split(/(\{[\w.]+\})/)) {
     if (!part.startsWith('{')) {
       topic += part
       continue
@@ -515,12 +605,10 @@ function topicOf(output: OutputModel, result: OMessage, state: State): string | 
 }
 
 function levelOf(name: string, output: OutputModel, result: OMessage, state: State): string | undefined {
-  const field = output.root.fields.find((one) => one.name === name) as FieldModel
   const rule = output.rules.find((one) => one.kind === 'field' && pathText(one.path) === name)
-  const chain = rule?.kind === 'field' ? (state.moment.consent ? rule.yes : rule.no) : undefined
-  const left = chain !== undefined && !chain.some((one) => one.name === 'drop') && !isBarred(field, state) && (state.neverOnly !== true || field.personal === 'never')
-  if (!left || state.dropped.has(name)) return undefined
-  const value = result.get(field.number) ?? (field.presence ? undefined : zero(field))
+  if (rule === undefined || rule.kind === 'point' || !state.rules.includes(rule) || state.dropped.has(name)) return undefined
+  const field = rule.path.at(-1) as FieldModel
+  const value = valueAt(rule.path, result)
   if (value === undefined || value instanceof Uint8Array) return undefined
   if (field.enum !== undefined) return field.enum.members.find(([, number]) => number === value)?.[0] ?? String(value)
   return String(value)

@@ -9,7 +9,7 @@ import { parseCondition } from '../../../src/minimise/condition.ts'
 import { outputOf, streamOf } from '../fixture.ts'
 import { randomCondition, type ConditionModel } from './condition.ts'
 import type { Dice } from './dice.ts'
-import type { FieldModel, MessageModel, SchemaModel } from './schema.ts'
+import { TIMESTAMP, type FieldModel, type MessageModel, type SchemaModel } from './schema.ts'
 
 export type Chain = readonly Transform[]
 
@@ -59,7 +59,9 @@ export function randomOutput(dice: Dice, schema: SchemaModel): OutputModel {
     rules.push({ kind: 'point', point, yes, no: dice.chance(0.5) ? yes : chain() })
   }
   addRules(dice, root, [], rules, parts, dice.chance(0.2) ? 1 : dice.pick([0.3, 0.7]))
-  const named = rules.flatMap((rule) => (rule.kind === 'field' && rule.path.length === 1 && rule.path[0]?.label === 'singular' && rule.path[0].type !== 'message' ? [rule.path[0].name] : []))
+  const named = rules.flatMap((rule) => (rule.kind === 'field' && isPlainPath(rule.path) && (rule.path.length === 1 || dice.chance(0.3)) ? [pathText(rule.path)] : []))
+  // Machine and time may lie in a message that is kept whole, or not be named at all.
+  const plain = plainPaths(root, []).map(pathText)
   const inTopic = named.length > 0 && dice.chance(0.3) ? `/{${dice.pick(named)}}` : ''
   const paths = rules.map((rule) => (rule.kind === 'point' ? rule.point.name : pathText(rule.path)))
   return {
@@ -67,13 +69,34 @@ export function randomOutput(dice: Dice, schema: SchemaModel): OutputModel {
     when: dice.chance(0.25) ? randomCondition(dice, root) : undefined,
     require: dice.chance(0.25) && paths.length > 0 ? [dice.pick(paths.filter((path) => !path.includes('.') || dice.chance(0.3)).concat(paths[0] as string))] : [],
     topic: `out/{stream}${inTopic}${dice.chance(0.1) ? '/x' : ''}`,
-    machineField: dice.chance(0.3) && named.length > 0 ? dice.pick(named) : undefined,
-    timeField: dice.chance(0.3) && named.length > 0 ? dice.pick(named) : undefined,
+    machineField: dice.chance(0.3) && plain.length > 0 ? dice.pick(plain) : undefined,
+    timeField: dice.chance(0.3) && plain.length > 0 ? dice.pick(plain) : undefined,
   }
 }
 
 export function pathText(path: readonly FieldModel[]): string {
   return path.map((field) => field.name).join('.')
+}
+
+/** Single values in single messages; a time of protobuf's own is one. */
+function isPlainPath(path: readonly FieldModel[]): boolean {
+  const leaf = path.at(-1) as FieldModel
+  return path.every((field) => field.label === 'singular') && leaf.type !== 'message'
+}
+
+function plainPaths(message: MessageModel, above: readonly FieldModel[]): (readonly FieldModel[])[] {
+  return message.fields.flatMap((field) => {
+    const path = [...above, field]
+    if (field.label !== 'singular') return []
+    if (field.message === undefined || field.message.name === TIMESTAMP.name) return [path]
+    return path.length < 3 && !field.message.known ? plainPaths(field.message, path) : []
+  })
+}
+
+/** What is in a wrapper: a value that is there when the wrapper is. */
+export function wrapped(field: FieldModel): FieldModel | undefined {
+  const inner = field.message?.known === true && field.message.name.endsWith('Value') ? field.message.fields[0] : undefined
+  return inner === undefined ? undefined : { ...inner, name: field.name, presence: true, subject: field.subject }
 }
 
 function addRules(dice: Dice, message: MessageModel, above: readonly FieldModel[], into: RuleModel[], parts: ReadonlySet<unknown>, density: number): void {
@@ -123,7 +146,7 @@ function randomPoint(dice: Dice, root: MessageModel): PointModel | undefined {
   const inner = root.fields.filter((field) => field.message !== undefined && !field.message.known && field.label === 'singular')
   const above = inner.length > 0 && dice.chance(0.3) ? [dice.pick(inner)] : []
   const owner = above[0]?.message ?? root
-  const fit = owner.fields.filter((field) => field.label === 'singular' && field.oneof === undefined && field.subject === 'none' && !field.time && /^(s?int|sfixed|double|float)/.test(field.type))
+  const fit = owner.fields.filter((field) => field.label === 'singular' && field.oneof === undefined && field.subject === 'none' && !field.time && field.initial === undefined && /^(s?int|sfixed|double|float)/.test(field.type))
   const [lat, lon] = dice.shuffle(fit)
   if (lat === undefined || lon === undefined || (lat.type === 'double' || lat.type === 'float') !== (lon.type === 'double' || lon.type === 'float')) return undefined
   const scale = lat.type === 'double' || lat.type === 'float' ? 1 : dice.pick([1e-7, 1e-7, 1e-6, 1e-5])
@@ -151,7 +174,13 @@ export function randomChain(dice: Dice, field: FieldModel): Chain {
 
 function randomTransform(dice: Dice, field: FieldModel): Transform | undefined {
   const make = (name: string, params: Record<string, unknown>): Transform => ({ name, params })
-  if (field.message !== undefined) return field.message.name === 'google.protobuf.Timestamp' && field.label === 'singular' ? make('round_time', { ms: 900_000, wire: 900_000 }) : undefined
+  const inner = wrapped(field)
+  if (inner !== undefined) return randomTransform(dice, inner)
+  if (field.message !== undefined) {
+    const time = make('round_time', { ms: dice.pick([900_000, 7]), wire: 900_000 })
+    if (field.message.name === TIMESTAMP.name) return time
+    return field.message.name === 'google.protobuf.Duration' ? dice.pick([time, make('round', { step: dice.pick([0.5, 60, 1.5, 900]) })]) : undefined
+  }
   const pseudonym = (): Transform => {
     const as = field.subject === 'none' ? field.name : field.subject
     // A row is found by text; what bytes are as text is not said.

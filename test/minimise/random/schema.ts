@@ -43,6 +43,8 @@ export interface FieldModel {
   readonly subject: Subject
   readonly personal: 'never' | 'always'
   readonly time: boolean
+  /** What the field reads as when it is absent, where that is not its type's zero. */
+  readonly initial: number | bigint | boolean | string | undefined
   /** What stands before the type, and the options behind the number, in the product's text. */
   readonly prefix: string
   readonly options: readonly string[]
@@ -67,13 +69,14 @@ const KEYS: readonly Scalar[] = ['int32', 'int64', 'uint32', 'uint64', 'sint32',
 /** Well-known types as protobuf defines them; all of them are proto3. */
 const plain = (number: number, name: string, type: Scalar): FieldModel => ({
   number, name, type, enum: undefined, message: undefined, label: 'singular', key: undefined, oneof: undefined, presence: false, packed: false, utf8: true,
-  group: false, subject: 'none', personal: 'always', time: false, prefix: '', options: [],
+  group: false, subject: 'none', personal: 'always', time: false, initial: undefined, prefix: '', options: [],
 })
 export const TIMESTAMP: MessageModel = { name: 'google.protobuf.Timestamp', known: true, fields: [plain(1, 'seconds', 'int64'), plain(2, 'nanos', 'int32')] }
 const DURATION: MessageModel = { name: 'google.protobuf.Duration', known: true, fields: [plain(1, 'seconds', 'int64'), plain(2, 'nanos', 'int32')] }
 const DOUBLE_VALUE: MessageModel = { name: 'google.protobuf.DoubleValue', known: true, fields: [plain(1, 'value', 'double')] }
 const STRING_VALUE: MessageModel = { name: 'google.protobuf.StringValue', known: true, fields: [plain(1, 'value', 'string')] }
-const KNOWN = [TIMESTAMP, TIMESTAMP, DURATION, DOUBLE_VALUE, STRING_VALUE]
+const UINT64_VALUE: MessageModel = { name: 'google.protobuf.UInt64Value', known: true, fields: [plain(1, 'value', 'uint64')] }
+const KNOWN = [TIMESTAMP, TIMESTAMP, DURATION, DOUBLE_VALUE, STRING_VALUE, UINT64_VALUE]
 
 /** Defaults of a file. */
 interface Defaults {
@@ -122,7 +125,9 @@ export function randomSchema(dice: Dice, flat: boolean): SchemaModel {
 
 function randomEnum(dice: Dice, at: number, defaults: Defaults): EnumModel {
   const numbers = dice.shuffle([1, 2, 3, 5, 100, -1, 2_147_483_647, -2_147_483_648]).slice(0, 1 + dice.below(4))
-  return { name: `${PACKAGE}.Enum${at}`, closed: defaults.closed, members: [0, ...numbers].map((number, index) => [`E${at}_M${index}`, number] as const) }
+  // The first member of a closed one may be any number.
+  const all = defaults.closed && dice.chance(0.5) ? dice.shuffle([0, ...numbers]) : [0, ...numbers]
+  return { name: `${PACKAGE}.Enum${at}`, closed: defaults.closed, members: all.map((number, index) => [`E${at}_M${index}`, number] as const) }
 }
 
 function fill(dice: Dice, message: MessageModel, count: number, defaults: Defaults, enums: readonly EnumModel[], parts: readonly MessageModel[], nested: boolean): void {
@@ -177,14 +182,35 @@ function randomField(dice: Dice, number: number, oneof: string | undefined, defa
     utf8 = !utf8
     options.push(`features.utf8_validation = ${utf8 ? 'VERIFY' : 'NONE'}`)
   }
-  const subject: Subject = message === undefined && label !== 'map' && dice.chance(0.15) ? dice.pick(['machine', 'operator', 'session'] as const) : 'none'
+  const subject: Subject = label !== 'map' && dice.chance(message === undefined ? 0.15 : 0.05) ? dice.pick(['machine', 'operator', 'session'] as const) : 'none'
+  const initial = randomInitial(dice, type, label === 'map' ? 'map' : label === 'singular' && presence && oneof === undefined && syntax !== 'proto3' ? 'stated' : presence ? 'enum' : 'none', chosen, options)
   const personal = dice.chance(0.5) ? 'never' : 'always'
-  const time = message === undefined && label !== 'map' && dice.chance(0.05)
+  const time = label !== 'map' && dice.chance(0.05)
   if (subject !== 'none' || personal === 'never' || time) options.push(`(parapet.v1.privacy) = { category: "${time ? 'time' : 'operation'}", class: BASIC, personal: ${personal.toUpperCase()}, subject: ${subject.toUpperCase()} }`)
   return {
     number, name: `f${number}`, type, enum: chosen, message, label, key: label === 'map' ? dice.pick(KEYS) : undefined, oneof,
-    presence, packed, utf8, group, subject, personal, time, prefix: words.join(' '), options,
+    presence, packed, utf8, group, subject, personal, time, initial, prefix: words.join(' '), options,
   }
+}
+
+/** Now and then a default is written into the schema; without one a closed enum begins with its first member. */
+function randomInitial(dice: Dice, type: FieldModel['type'], place: 'stated' | 'enum' | 'map' | 'none', chosen: EnumModel | undefined, options: string[]): FieldModel['initial'] {
+  if (type === 'message' || place === 'none') return undefined
+  if (chosen !== undefined) {
+    const [name, number] = place === 'stated' && dice.chance(0.2) ? dice.pick(chosen.members) : (chosen.members[0] as readonly [string, number])
+    if (name !== chosen.members[0]?.[0]) options.push(`default = ${name}`)
+    return number
+  }
+  if (place !== 'stated' || type === 'bytes' || !dice.chance(0.25)) return undefined
+  const value = type === 'string' ? dice.pick(['a', 'SN-1', 'ü']) : type === 'bool' ? true : type === 'double' || type === 'float' ? dice.pick([0.5, -3, 2.5e6])
+    : /^(uint|fixed)/.test(type) ? dice.pick([5, 300_000_000]) : dice.pick([5, -7, 300_000_000])
+  if (!type.endsWith('64')) {
+    options.push(`default = ${JSON.stringify(value)}`)
+    return value
+  }
+  const wide = dice.chance(0.5) ? BigInt(value) : type === 'uint64' || type === 'fixed64' ? 18_446_744_073_709_551_613n : -9_223_372_036_854_775_807n
+  options.push(`default = ${wide}`)
+  return wide
 }
 
 // -------------------------------------------------------------------------------------------------------------------- text

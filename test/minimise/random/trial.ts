@@ -10,6 +10,7 @@ import { planFor } from '../../../src/minimise/plan.ts'
 import { derivedRows, type PseudonymKeys } from '../../../src/minimise/pseudonym.ts'
 import { verify } from '../../../src/minimise/verify.ts'
 import type { MessageShape } from '../../../src/domain/schema.ts'
+import { ENGINE } from '../../engine.ts'
 import { createDice, type Dice } from './dice.ts'
 import { createOracle, type Expected, type Moment, type Oracle } from './oracle.ts'
 import { checkedOutput, pathText, randomOutput, type OutputModel } from './rules.ts'
@@ -102,7 +103,7 @@ export interface Engines {
 export function compile({ output, shape, moment }: Case): Engines {
   const { output: checked, source } = checkedOutput(output, shape)
   const plan = planFor(checked, source, { consent: moment.consent, operatorFields: moment.operatorFields })
-  return { generated: compilePlan(plan, { keys, engine: 'generated' }), interpreted: compilePlan(plan, { keys, engine: 'interpreted' }) }
+  return { generated: compilePlan(plan, { keys, engine: ENGINE }), interpreted: compilePlan(plan, { keys, engine: 'interpreted' }) }
 }
 
 /** Holds the three against each other; a difference is told as the smallest case that shows it. */
@@ -180,6 +181,7 @@ function difference(one: Case, engines: Engines, bytes: Uint8Array): string | un
 
 export function run(minimiser: Minimiser, bytes: Uint8Array, moment: Moment): Outcome {
   const cx = createContext()
+  cx.message = 1
   cx.eventMs = moment.eventMs
   cx.session = moment.session
   cx.legal = moment.legal

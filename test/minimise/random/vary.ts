@@ -42,19 +42,36 @@ export function vary(dice: Dice, model: MessageModel, records: readonly WireReco
   // Which member of a oneof is set is one piece of knowledge: as long as one of them is named, none is touched.
   const isFixed = (field: FieldModel): boolean => of(field) !== undefined || (field.oneof !== undefined && model.fields.some((other) => other.oneof === field.oneof && of(other) !== undefined))
   const left: WireRecord[] = []
+  const blank = model.fields.filter((field) => isBlank(field, of(field), records))
   for (const record of records) {
     const field = model.fields.find((one) => one.number === record.number)
-    if (field === undefined || !isFixed(field)) continue
+    if (field === undefined || !isFixed(field) || blank.includes(field)) continue
     const inner = insideOf(record)
     const part = of(field)
     // Entries of maps are messages of their own: key and value are named, whatever the value's parts are.
     if (inner === undefined || field.message === undefined || field.label === 'map' || part === undefined) left.push(record)
     else left.push({ ...record, body: vary(dice, field.message, inner, part) })
   }
+  for (const field of blank) {
+    const body = vary(dice, field.message as MessageModel, [], of(field) as Named)
+    if (dice.chance(0.5)) left.push({ number: field.number, wire: field.group ? 3 : 2, body, pad: { tag: 0, value: 0, length: 0 } })
+  }
   const others = model.fields.filter((field) => !isFixed(field))
   const fresh = dice.chance(0.2) ? [] : marked(randomMessage(dice, { ...model, fields: others }, { odd: 0, edge: 0.2 }), others)
   const unknown = Array.from({ length: dice.chance(0.5) ? dice.below(4) : 0 }, () => randomUnknown(dice, unknownNumber(dice, model)))
   return interleave(dice, model, [...left, ...fresh, ...unknown])
+}
+
+/**
+ * A message of which a part is named, and nothing of that part is there: whether the rest of it is, nobody may see. Not so where a field
+ * without presence is named: it exists when its message does.
+ */
+function isBlank(field: FieldModel, part: Named | 'whole' | undefined, records: readonly WireRecord[]): boolean {
+  const { message } = field
+  if (message === undefined || field.label !== 'singular' || field.oneof !== undefined || part === undefined || part === 'whole') return false
+  const named = message.fields.filter((inner) => part.has(inner.name))
+  return named.length < message.fields.length && named.every((inner) => (inner.presence || inner.label !== 'singular') && inner.oneof === undefined)
+    && records.every((record) => record.number !== field.number || insideOf(record)?.every((inner) => named.every((one) => one.number !== inner.number)) === true)
 }
 
 /** Texts and bytes of fields that are not named become the mark. */
