@@ -93,6 +93,7 @@ export function createRehearsal(policy: Policy, options: RehearsalOptions): Rehe
     outbox: capture(sent),
     cells: PLAIN_CELLS,
     verifyEvery: 1,
+    arrivalIsTime: people !== undefined,
     metrics: SILENT,
     ledgerHealthy: () => true,
     onDecision: (_stream, decision) => void Object.assign(decided, decision),
@@ -244,6 +245,7 @@ function standIns(given: Decision): People {
     sessions: {
       signOn: () => {}, signOff: () => {}, forget: () => {}, sweep: () => {}, current: () => undefined, size: 0,
       decide: (machine, _eventMs, _nowMs, into) => decide(machine, into),
+      decideSpan: (machine, _fromMs, _toMs, _nowMs, into) => decide(machine, into),
     },
     consent: { usePolicy: () => {}, change: impossible, giveNotice: impossible, show: impossible, fill: impossible, operators: 0 },
     identities: { find: identity },
@@ -266,6 +268,8 @@ function capture(sent: Map<OutputId, OutboxRecord>): Outbox {
     // The pipeline uses its scratch buffer again, so the bytes are copied as the outbox would.
     accept: (record) => void sent.set(record.output, { ...record, payload: Uint8Array.from(record.payload) }),
     room: () => true,
+    kept: () => undefined,
+    mark: () => undefined,
     committed: (callback) => callback(undefined),
     purge: () => ({ purged: 0, swapped: 0, held: 0 }),
     depth: 0,
@@ -281,7 +285,7 @@ const PLAIN_CELLS: Cells = { snap: (_key, latE7, lonE7, size, into) => snap(latE
 const NO_COUNTER: Counter = { add: () => {}, set: () => {}, value: 0 }
 
 const SILENT: Metrics = {
-  counter: () => NO_COUNTER, count: () => {}, gauge: () => {}, refused: () => {}, stream: () => NO_COUNTER, commit: () => {}, useRules: () => {}, onScrape: () => {},
+  counter: () => NO_COUNTER, count: () => {}, gauge: () => {}, refused: () => {}, stream: () => NO_COUNTER, commit: () => {}, useRules: () => {}, useBridges: () => {}, onScrape: () => {},
   output: () => ({ forwarded: NO_COUNTER, withheld: () => {}, reasons: () => ({}) }),
   text: () => Promise.resolve(''), contentType: 'text/plain',
 }

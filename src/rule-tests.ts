@@ -16,7 +16,7 @@ import type { Output, Policy, RuleTest, Stream } from './domain/policy.ts'
 import type { Clock, ConsentChange, EventFilter, Identity, Ledger, LedgerEvent, Machine, StoredEvent } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import type { Schemas } from './minimise/descriptor.ts'
-import { findStep } from './minimise/interpret.ts'
+import { stepsAlong } from './minimise/plan.ts'
 import { parseDuration } from './minimise/quantity.ts'
 import { verify } from './minimise/verify.ts'
 import { compareFields, shownFields, type Mismatch, type Saved } from './comparison.ts'
@@ -57,10 +57,13 @@ export interface Coverage {
   readonly percent: number
 }
 
-/** Never throws for what stands in a test: a message that cannot be encoded is a failure of its test. */
-export function runTests(policy: Policy, schemas: Schemas): TestReport {
+/**
+ * Never throws for what stands in a test: a message that cannot be encoded is a failure of its test.
+ * @param engine  what the gateway minimises with; its results are held against those of the readable engine
+ */
+export function runTests(policy: Policy, schemas: Schemas, engine: 'generated' | 'interpreted' = 'generated'): TestReport {
   const looked = new Map<string, { yes: number; no: number; notSet: number }>(policy.outputs.map((output) => [output.id, { yes: 0, no: 0, notSet: 0 }]))
-  const stage = policy.tests.length === 0 ? undefined : new Stage(policy, schemas, looked)
+  const stage = policy.tests.length === 0 ? undefined : new Stage(policy, schemas, looked, engine)
   const tests = policy.tests.map((test): TestResult => ({ name: test.name, line: test.line, failures: stage?.run(test) ?? [] }))
   const failed = tests.filter((test) => test.failures.length > 0).length
   const covered = [...looked.values()].reduce((sum, { yes, no, notSet }) => sum + Number(yes > 0) + Number(no > 0) + Number(notSet > 0), 0)
@@ -86,16 +89,18 @@ interface Judgement {
 class Stage {
   readonly #policy: Policy
   readonly #schemas: Schemas
+  readonly #engine: 'generated' | 'interpreted'
   readonly #looked: Map<string, { yes: number; no: number; notSet: number }>
   readonly #given: Rehearsal
   readonly #readable: Rehearsal
   #steps: { readonly rehearsal: Rehearsal; readonly cast: Cast } | undefined
 
-  constructor(policy: Policy, schemas: Schemas, looked: Map<string, { yes: number; no: number; notSet: number }>) {
+  constructor(policy: Policy, schemas: Schemas, looked: Map<string, { yes: number; no: number; notSet: number }>, engine: 'generated' | 'interpreted') {
+    this.#engine = engine
     this.#policy = policy
     this.#schemas = schemas
     this.#looked = looked
-    this.#given = createRehearsal(policy, { keys: KEYS })
+    this.#given = createRehearsal(policy, { keys: KEYS, engine })
     this.#readable = createRehearsal(policy, { keys: KEYS, engine: 'interpreted' })
   }
 
@@ -165,7 +170,7 @@ class Stage {
   #company(): { readonly rehearsal: Rehearsal; readonly cast: Cast } {
     if (this.#steps === undefined) {
       const cast = new Cast()
-      this.#steps = { rehearsal: createRehearsal(this.#policy, { keys: KEYS, people: cast }), cast }
+      this.#steps = { rehearsal: createRehearsal(this.#policy, { keys: KEYS, engine: this.#engine, people: cast }), cast }
     }
     return this.#steps
   }
@@ -280,7 +285,7 @@ function reasonOf(performance: Performance, result: OutputPerformance | undefine
 }
 
 function isSealed(result: OutputPerformance | undefined, field: string): boolean {
-  const step = result === undefined ? undefined : findStep(result.plan.root, field)
+  const step = result === undefined ? undefined : stepsAlong(result.plan.root, field)?.at(-1)
   return step?.kind === 'value' && step.chain.some((one) => one.name === 'encrypt')
 }
 
@@ -351,6 +356,8 @@ class Cast implements People {
   #policy: Policy | undefined
 
   begin(policy: Policy, name: string): void {
+    // Time never goes back for those who write it down, and each test begins its own.
+    this.nowMs = 0
     const clock: Clock = { now: () => this.nowMs, monotonic: () => this.nowMs }
     const ledger = new MemoryLedger()
     let drawn = 0
@@ -403,6 +410,11 @@ class Cast implements People {
     decide: (machine, eventMs, nowMs, into) => {
       if (this.override === undefined) this.#tracks?.decide(machine, eventMs, nowMs, into)
       else this.#decideAsTold(machine, eventMs, nowMs, into)
+      if (!this.notice) into.notice = 0
+    },
+    decideSpan: (machine, fromMs, toMs, nowMs, into) => {
+      if (this.override === undefined) this.#tracks?.decideSpan(machine, fromMs, toMs, nowMs, into)
+      else this.#decideAsTold(machine, fromMs, nowMs, into)
       if (!this.notice) into.notice = 0
     },
     current: (machine) => this.#tracks?.current(machine),

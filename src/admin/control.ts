@@ -2,7 +2,8 @@
  * What the admin API may ask of the gateway. gateway.ts implements it; routes.ts is its only caller. Everything here is
  * plain data, so that the API can be tested without a gateway and the gateway without HTTP.
  */
-import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, StoredEvent } from '../domain/ports.ts'
+import type { ConsentSource, ConsentState } from '../domain/consent.ts'
+import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, NoticeGiven } from '../domain/ports.ts'
 import type { Finding } from '../domain/errors.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
 import type { VerdictName } from '../domain/verdict.ts'
@@ -25,6 +26,16 @@ export interface Control {
   giveNotice(operator: OperatorId, policy: string | undefined, language: string | undefined, by: string): Promise<NoticeReceipt>
   /** Undefined when nobody of this id is known. */
   consent(operator: OperatorId): ConsentView | undefined
+  /**
+   * The person's consent as ISO/IEC TS 27560 receipt with one record per purpose, JSON-LD in terms of DPV. Undefined when nobody of this id is known.
+   * @param receipt  number of the receipt, a UUID
+   */
+  consentReceipt(operator: OperatorId, purpose: PurposeId | undefined, receipt: string): Readonly<Record<string, unknown>> | undefined
+
+  /** Walks the ledger while the gateway goes on; several who ask at a time get one walk. What is broken closes everything (G3). */
+  verifyLedger(): Promise<LedgerView>
+  /** The clear columns, which tell of nobody. */
+  ledgerEvents(page: { readonly after: number; readonly limit: number; readonly type: string | undefined; readonly day: string | undefined }): readonly LedgerEventView[]
 
   /** Machines in the order of their ids, after a given one. */
   machines(page: { readonly after: string | undefined; readonly limit: number }): { readonly machines: readonly Machine[]; readonly total: number }
@@ -99,8 +110,70 @@ export interface ConsentView {
   readonly operator: OperatorId
   readonly country: string | undefined
   readonly rows: readonly ConsentRow[]
-  readonly notice: { readonly policy: string; readonly atMs: number } | undefined
-  readonly history: readonly StoredEvent[]
+  readonly notice: NoticeGiven | undefined
+  /** What the person may ask for, oldest first. */
+  readonly history: readonly ConsentHistory[]
+  /** Who looked at this through the API, oldest first. */
+  readonly looks: readonly { readonly atMs: number; readonly action: string; readonly role: string | undefined }[]
+}
+
+/** One event: what was said or happened, who asked, and what was in force before and after. */
+export interface ConsentHistory {
+  readonly seq: number
+  /** Number of the event; for an answer, that of its receipt. */
+  readonly id: string
+  readonly day: string
+  readonly type: string
+  /** Undefined, with all that follows, when the key of the event was destroyed. */
+  readonly atMs: number | undefined
+  readonly purpose?: PurposeId
+  readonly before?: ConsentState
+  readonly after?: ConsentState
+  readonly source?: ConsentSource
+  readonly role?: 'person' | 'privacy' | 'admin' | 'rules'
+  /** Name of the token. */
+  readonly by?: string
+  readonly policy?: string
+  readonly language?: string
+  readonly evidence?: string
+  readonly expiresAtMs?: number
+  readonly givenAtMs?: number
+  readonly machine?: string
+  readonly country?: string
+  /** Who was to get what under a yes. */
+  readonly recipients?: readonly string[]
+  /** All that is stored of the person's own event. */
+  readonly body?: Readonly<Record<string, unknown>>
+}
+
+export interface LedgerView {
+  readonly ok: boolean
+  readonly events: number
+  /** The last event that holds. */
+  readonly head: { readonly seq: number; readonly hash: string }
+  /** The newest head outside the database whose signature is right. */
+  readonly signed: { readonly seq: number; readonly day: string } | undefined
+  readonly brokenAt: number | undefined
+  readonly reason: string | undefined
+  /** Events without an entry in the index, which the next start makes anew. */
+  readonly unindexed: number
+  readonly days: { readonly first: string; readonly last: string } | undefined
+  readonly types: Readonly<Record<string, number>>
+  /** Public key of the heads' signatures, base64 SPKI. */
+  readonly headKey: string
+}
+
+export interface LedgerEventView {
+  readonly seq: number
+  readonly uuid: string
+  readonly type: string
+  readonly schema: number
+  readonly gateway: string
+  readonly day: string
+  readonly subjectTag: string | undefined
+  readonly keyId: string
+  readonly prev: string
+  readonly hash: string
 }
 
 export interface NewMachine {

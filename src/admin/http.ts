@@ -144,6 +144,7 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
               params: request.params, query: request.query, body: request.body, actor,
               audit: (action, about = {}) => options.audit({ ...event, action, outcome: 'done', ...about }),
             })
+            if (route.answer.type !== undefined) reply.type(route.answer.type)
             return await reply.code(route.answer.status).send(answer)
           } catch (error) {
             const code = error instanceof GatewayError ? error.code : 'INTERNAL'
@@ -253,8 +254,8 @@ function isLoopback(host: string): boolean {
 }
 
 function schemaOf(route: Route): Schema {
-  const { status, text, schema } = route.answer
-  const answer = schema === undefined ? { type: 'null', description: text } : described(text, schema)
+  const { status, text, schema, type } = route.answer
+  const answer = schema === undefined ? { type: 'null', description: text } : described(text, schema, type)
   const errors = [400, 401, 403, 429, 500, ...route.errors].sort((one, other) => one - other)
   return {
     operationId: route.id, summary: route.summary, tags: [route.tag], security: [{ token: rolesWith(route.scope) }], 'x-scope': route.scope,
@@ -268,8 +269,8 @@ function schemaOf(route: Route): Schema {
 
 const NO_QUERY: Schema = { type: 'object', additionalProperties: false, properties: {} }
 
-function described(description: string, schema: Schema): Schema {
-  return { description, content: { 'application/json': { schema } } }
+function described(description: string, schema: Schema, type = 'application/json'): Schema {
+  return { description, content: { [type]: { schema } } }
 }
 
 function problems(statuses: readonly number[]): Record<number, Schema> {

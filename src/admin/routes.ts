@@ -2,15 +2,16 @@
  * The routes of the admin API as one table: path, scope, schemas, and what each asks of Control. http.ts gives them a server.
  * Answers are built field by field and serialised by their schema, so that nothing leaves that is not named here.
  */
+import { randomUUID } from 'node:crypto'
 import { GatewayError } from '../domain/errors.ts'
 import type { ConsentChange, ConsentReceipt, Machine } from '../domain/ports.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { VerdictName } from '../domain/verdict.ts'
-import type { AuditEvent, ConsentView, Control, Health, OutputView, RulesState, Status, Why } from './control.ts'
+import type { AuditEvent, ConsentHistory, ConsentView, Control, Health, LedgerEventView, LedgerView, OutputView, RulesState, Status, Why } from './control.ts'
 import { makePassword } from './registry.ts'
-import { may, ROLES } from './tokens.ts'
+import { may, ROLES, rolesWith } from './tokens.ts'
 import type { Actor, Role, Scope, Tokens } from './tokens.ts'
 
 export type Schema = Readonly<Record<string, unknown>>
@@ -39,7 +40,7 @@ export interface Route {
   readonly body?: Schema
   /** The body is a YAML text, up to LIMITS.adminRulesBytes. */
   readonly yaml?: true
-  readonly answer: { readonly status: 200 | 201 | 204; readonly text: string; readonly schema?: Schema }
+  readonly answer: { readonly status: 200 | 201 | 204; readonly text: string; readonly schema?: Schema; readonly type?: 'application/ld+json' }
   readonly errors: readonly number[]
   handle(call: Call): unknown
 }
@@ -83,20 +84,33 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       answer: { status: 200, text: 'The consent', schema: CONSENT }, errors: [404],
       handle: ({ params, audit }) => {
         const view = control.consent(params.operator)
-        if (view === undefined) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'Ids are those of operators.yaml, never a card or PIN.')
+        if (view === undefined) throw unknownOperator()
         audit('consent.shown', { operator: params.operator })
         return consentAnswer(view)
       },
     }),
     route<{ params: OperatorParams; query: unknown; body: ConsentBody }>({
       method: 'POST', path: '/v1/operators/{operator}/consent', id: 'changeConsent', tag: 'consent', scope: 'consent:restrict',
-      summary: 'Refuse, withdraw, object, or grant with evidence; in force and durable when answered',
+      summary: 'Ask, refuse, withdraw, object, or grant (everywhere or on the site alone) with evidence; in force and durable when answered',
       params: OPERATOR_PARAMS, body: CONSENT_BODY,
       answer: { status: 200, text: 'The receipt', schema: RECEIPT }, errors: [404, 409, 413, 415, 422, 503],
       handle: async ({ params, body, actor, audit }) => {
         const receipt = await control.changeConsent(consentChange(params.operator, body, actor))
         audit(`consent.${body.state}`, { operator: params.operator, purpose: body.purpose, detail: receipt.receipt })
         return receiptAnswer(receipt)
+      },
+    }),
+    route<{ params: OperatorParams; query: { readonly purpose?: PurposeId }; body: unknown }>({
+      method: 'GET', path: '/v1/operators/{operator}/consent/receipt', id: 'exportConsent', tag: 'consent', scope: 'consent:read',
+      summary: 'Consent receipt with one record per purpose, as ISO/IEC TS 27560 in terms of DPV, for the person or an authority',
+      params: OPERATOR_PARAMS, query: closed({ purpose: { ...NAMED, description: 'This purpose alone' } }),
+      answer: { status: 200, text: 'The receipt; it names the person by an id that means nothing elsewhere', schema: CONSENT_RECEIPT, type: 'application/ld+json' }, errors: [404],
+      handle: ({ params, query, audit }) => {
+        const id = randomUUID()
+        const receipt = control.consentReceipt(params.operator, query.purpose, id)
+        if (receipt === undefined) throw unknownOperator()
+        audit('consent.exported', { operator: params.operator, detail: id, ...(query.purpose === undefined ? {} : { purpose: query.purpose }) })
+        return receipt
       },
     }),
     route<{ params: OperatorParams; query: unknown; body: { readonly policy?: string; readonly language?: string } }>({
@@ -151,6 +165,28 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       },
     }),
     route({
+      method: 'GET', path: '/v1/ledger', id: 'verifyLedger', tag: 'ledger', scope: 'ledger:read',
+      summary: 'Check the whole ledger: every event there, unchanged and in order, up to the signed head; a broken one closes all that rests on consent',
+      answer: { status: 200, text: 'What was found; `ok` is false when it is broken', schema: LEDGER }, errors: [],
+      handle: async ({ audit }) => {
+        const report = await control.verifyLedger()
+        audit('ledger.verified', { detail: report.ok ? String(report.head.seq) : 'broken' })
+        return ledgerAnswer(report)
+      },
+    }),
+    route<{ params: unknown; query: { readonly after?: string; readonly limit?: string; readonly type?: string; readonly day?: string }; body: unknown }>({
+      method: 'GET', path: '/v1/ledger/events', id: 'listLedgerEvents', tag: 'ledger', scope: 'ledger:read',
+      summary: 'Events in the order of the ledger, their clear columns alone: nothing in them tells of whom',
+      query: LEDGER_PAGE,
+      answer: { status: 200, text: 'Events', schema: LEDGER_EVENTS }, errors: [],
+      handle: ({ query }) => {
+        const limit = Number(query.limit ?? '100')
+        const events = control.ledgerEvents({ after: Number(query.after ?? '0'), limit, type: query.type, day: query.day })
+        const last = events.at(-1)
+        return { events: events.map(ledgerEventAnswer), ...(events.length === limit && last !== undefined ? { next: last.seq } : {}) }
+      },
+    }),
+    route({
       method: 'GET', path: '/v1/outputs', id: 'listOutputs', tag: 'operation', scope: 'status:read',
       summary: 'Outputs with what they got and what was withheld, by reason',
       answer: { status: 200, text: 'Outputs', schema: object({ outputs: list(OUTPUT) }) }, errors: [],
@@ -199,13 +235,17 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
   ]
 }
 
+function unknownOperator(): GatewayError {
+  return new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'Ids are those of operators.yaml, never a card or PIN.')
+}
+
 /**
  * [GDPR Art. 7(1), 7(3)] A yes through this API needs evidence that the person gave it; a no needs nothing.
  * Errors: EVIDENCE-MISSING, SCOPE-MISSING, EXPIRY-PAST.
  */
 function consentChange(operator: OperatorId, body: ConsentBody, actor: Actor): ConsentChange {
   const yes = body.state === 'granted' || body.state === 'local_only'
-  if (yes && !may(actor.role, 'consent:grant')) throw new GatewayError('SCOPE-MISSING', 'This role may restrict, not grant.')
+  if (yes && !may(actor.role, 'consent:grant')) throw new GatewayError('SCOPE-MISSING', 'This role may restrict, not grant.', `Roles that may: ${rolesWith('consent:grant').join(', ')}.`)
   if (yes && (body.evidence ?? '').trim() === '') {
     throw new GatewayError('EVIDENCE-MISSING', 'A grant needs evidence that the person gave it.', 'Say where it is, for example "signed form 2026-114".')
   }
@@ -225,7 +265,7 @@ interface OperatorParams { readonly operator: OperatorId }
 
 interface ConsentBody {
   readonly purpose: PurposeId
-  readonly state: 'granted' | 'local_only' | 'refused' | 'withdrawn' | 'objected'
+  readonly state: 'requested' | 'granted' | 'local_only' | 'refused' | 'withdrawn' | 'objected'
   readonly evidence?: string
   readonly language?: string
   readonly expires?: string
@@ -279,7 +319,7 @@ const OPERATOR_PARAMS: Schema = { ...closed({ operator: { ...NAMED, description:
 const CONSENT_BODY: Schema = {
   ...closed({
     purpose: NAMED,
-    state: { type: 'string', enum: ['granted', 'local_only', 'refused', 'withdrawn', 'objected'] },
+    state: { type: 'string', enum: ['requested', 'granted', 'local_only', 'refused', 'withdrawn', 'objected'], description: 'requested: the question was put; it changes no answer' },
     evidence: { type: 'string', maxLength: 4_096, description: 'Where the proof of the grant is; required for granted and local_only' },
     language: LANGUAGE,
     expires: { ...time(), description: 'When a grant ends by itself' },
@@ -309,6 +349,13 @@ const MACHINE_BODY: Schema = {
 const PAGE: Schema = closed({
   after: { ...MACHINE_ID, description: 'Start after this id' },
   limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' },
+})
+
+const LEDGER_PAGE: Schema = closed({
+  after: { type: 'string', pattern: '^[0-9]{1,15}$', description: 'Start after this sequence number' },
+  limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' },
+  type: { type: 'string', pattern: '^[a-z_.]{1,64}$', description: 'A type, or the beginning of several when it ends with a dot: consent.' },
+  day: { type: 'string', pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', description: 'UTC day' },
 })
 
 const TOKEN_BODY: Schema = {
@@ -346,12 +393,42 @@ const CONSENT = object({
     { purpose: text(), state: text(), since: time(), expires: time(), policy: text(), source: text(), seq: integer() },
     ['expires', 'policy', 'source'],
   )),
-  notice: object({ policy: text(), at: time() }),
+  notice: object({ policy: text(), at: time(), language: text() }, ['language']),
   history: list(object({
-    seq: integer(), id: text(), type: text(), day: text(),
-    body: { type: 'object', additionalProperties: true, description: 'Absent when its key has been destroyed' },
-  }, ['body'])),
+    seq: integer(), id: text('Number of the event; for an answer, that of its receipt'), type: text(), day: text(), at: time(),
+    purpose: text(), before: text('What was in force before'), after: text('What is in force since'),
+    asked_by: object({ source: text('terminal, portal, agent or admin'), role: text('person, privacy, admin, or rules: nobody asked'), token: text() }, ['source', 'token']),
+    policy: text('The policy in force then'), language: text(), evidence: text(), expires: time(), given: time(), machine: text(), country: text(),
+    recipients: list(text('Who was to get what under the yes')),
+    body: { type: 'object', additionalProperties: true, description: 'All that is stored of it; absent when its key has been destroyed, and for what the rules did' },
+  }, ['at', 'purpose', 'before', 'after', 'asked_by', 'policy', 'language', 'evidence', 'expires', 'given', 'machine', 'country', 'recipients', 'body'])),
+  looks: list(object({ at: time(), action: text(), role: text() }, ['role'])),
 }, ['country', 'notice'])
+
+const CONSENT_RECEIPT: Schema = {
+  type: 'object', additionalProperties: true, description: 'dpv:ConsentReceipt; profile https://w3id.org/dpv/schema/dpv-27560#receipt-record',
+  properties: {
+    '@context': { type: 'object', additionalProperties: true },
+    '@id': text(), '@type': text(), 'dct:identifier': text('Number of this receipt, in the ledger too'), 'dct:created': time(),
+    'dpv:hasRecordOfActivity': list({ type: 'object', additionalProperties: true, description: 'dpv:ConsentRecord, one for each purpose' }),
+  },
+  required: ['@context', '@id', '@type', 'dct:identifier', 'dct:created', 'dpv:hasRecordOfActivity'],
+}
+
+const LEDGER = object({
+  ok: flag(), events: integer(), head: object({ seq: integer(), hash: text() }), signed: object({ seq: integer(), day: text() }),
+  broken_at: integer(), reason: text('Why it is broken'), unindexed: integer(), days: object({ first: text(), last: text() }),
+  types: { type: 'object', additionalProperties: { type: 'integer' }, description: 'Type -> count' },
+  head_key: text('Public key of the signed heads, base64 SPKI: keep it elsewhere'),
+}, ['signed', 'broken_at', 'reason', 'days'])
+
+const LEDGER_EVENTS = object({
+  events: list(object({
+    seq: integer(), uuid: text(), type: text(), schema: integer(), gateway: text(), day: text(), subject_tag: text('Differs from event to event, also for one person'),
+    key_id: text(), prev: text(), hash: text(),
+  }, ['subject_tag'])),
+  next: { type: 'integer', description: 'Give this as `after` for the next page; absent on the last' },
+}, ['next'])
 
 const RECEIPT = object({
   receipt: text(), operator: text(), purpose: text(), state: text(), seq: integer(), at: text(), policy: text(),
@@ -425,16 +502,42 @@ function findingAnswer({ severity, code, place, path, text }: Awaited<ReturnType
   return { severity, code, line: place.line, col: place.col, path, text }
 }
 
-function consentAnswer({ operator, country, rows, notice, history }: ConsentView): Schema {
+function consentAnswer({ operator, country, rows, notice, history, looks }: ConsentView): Schema {
   return {
     operator, ...some('country', country),
     purposes: rows.map((row) => ({
       purpose: row.purpose, state: row.state, since: iso(row.sinceMs), ...some('expires', row.expiresAtMs === undefined ? undefined : iso(row.expiresAtMs)),
       ...some('policy', row.policy), ...some('source', row.source), seq: row.seq,
     })),
-    ...some('notice', notice === undefined ? undefined : { policy: notice.policy, at: iso(notice.atMs) }),
-    history: history.map(({ seq, uuid, type, day, body }) => ({ seq, id: uuid, type, day, ...some('body', body) })),
+    ...some('notice', notice === undefined ? undefined : { policy: notice.policy, at: iso(notice.atMs), ...some('language', notice.language) }),
+    history: history.map(historyAnswer),
+    looks: looks.map(({ atMs, action, role }) => ({ at: iso(atMs), action, ...some('role', role) })),
   }
+}
+
+function historyAnswer(entry: ConsentHistory): Schema {
+  const { seq, id, type, day, source, role, by } = entry
+  return {
+    seq, id, type, day, ...some('at', maybeIso(entry.atMs)), ...some('purpose', entry.purpose), ...some('before', entry.before), ...some('after', entry.after),
+    ...some('asked_by', role === undefined ? undefined : { role, ...some('source', source), ...some('token', by) }),
+    ...some('policy', entry.policy), ...some('language', entry.language), ...some('evidence', entry.evidence), ...some('expires', maybeIso(entry.expiresAtMs)),
+    ...some('given', maybeIso(entry.givenAtMs)), ...some('machine', entry.machine), ...some('country', entry.country), ...some('recipients', entry.recipients), ...some('body', entry.body),
+  }
+}
+
+function maybeIso(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : iso(ms)
+}
+
+function ledgerAnswer({ ok, events, head, signed, brokenAt, reason, unindexed, days, types, headKey }: LedgerView): Schema {
+  return {
+    ok, events, head: { seq: head.seq, hash: head.hash }, ...some('signed', signed === undefined ? undefined : { seq: signed.seq, day: signed.day }),
+    ...some('broken_at', brokenAt), ...some('reason', reason), unindexed, ...some('days', days), types, head_key: headKey,
+  }
+}
+
+function ledgerEventAnswer({ seq, uuid, type, schema, gateway, day, subjectTag, keyId, prev, hash }: LedgerEventView): Schema {
+  return { seq, uuid, type, schema, gateway, day, ...some('subject_tag', subjectTag), key_id: keyId, prev, hash }
 }
 
 function receiptAnswer({ onTheWire, ...receipt }: ConsentReceipt): Schema {

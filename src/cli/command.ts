@@ -75,6 +75,7 @@ export const COMMANDS: CommandTable = {
   explain: () => import('./explain.ts'),
   filter: () => import('./filter.ts'),
   keys: () => import('./keys.ts'),
+  ledger: () => import('./ledger.ts'),
   machines: () => import('./machines.ts'),
   serve: () => import('./serve.ts'),
   simulate: () => import('./simulate.ts'),

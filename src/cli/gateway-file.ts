@@ -16,11 +16,20 @@ export const CONFIG_OPTION: Option = { name: 'config', arg: 'FILE', text: 'the g
  * @throws GatewayError CONFIG-FILE  the named file is missing or not YAML
  */
 export function gatewayPath(io: Io, config: string | undefined, key: 'data' | 'machines', fallback: string): string {
+  const { file, named } = gatewayText(io, config, key)
+  return resolve(file === undefined ? io.cwd : dirname(file), named ?? fallback)
+}
+
+/**
+ * A text of the gateway file as it stands there, and the file; both undefined when there is none.
+ * @throws GatewayError CONFIG-FILE
+ */
+export function gatewayText(io: Io, config: string | undefined, key: string): { readonly file: string | undefined; readonly named: string | undefined } {
   const file = config === undefined ? ['config/gateway.yaml', 'gateway.yaml'].map((name) => resolve(io.cwd, name)).find((path) => existsSync(path)) : resolve(io.cwd, config)
-  if (file === undefined) return resolve(io.cwd, fallback)
+  if (file === undefined) return { file, named: undefined }
   const { value, findings } = readYaml(file)
   const finding = findings.find(({ severity }) => severity === 'error')
   if (finding !== undefined) throw new GatewayError('CONFIG-FILE', formatFinding(finding))
   const named: unknown = typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[key] : undefined
-  return resolve(dirname(file), typeof named === 'string' ? named : fallback)
+  return { file, named: typeof named === 'string' ? named : undefined }
 }

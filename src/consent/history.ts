@@ -3,28 +3,42 @@
  * when an answer needs more than its bits (late messages, expiry).
  */
 import type { ConsentSource, ConsentState } from '../domain/consent.ts'
-import type { PurposeId } from '../domain/ids.ts'
+import type { MachineId, PurposeId } from '../domain/ids.ts'
 import type { ConsentRow, StoredEvent } from '../domain/ports.ts'
 
 export type History = Map<PurposeId, ConsentRow>
 
-/** A purpose became wider at a sequence: every yes before it is invalidated (rules-language 3.3). */
-export interface Widening {
+/**
+ * What a change of the rules did to everybody's answers at a sequence: the purpose became wider, so every yes before it is
+ * invalidated (rules-language 3.3); or it stands for a replaced one, so every no said to that is one to it.
+ */
+export interface RulesTurn {
   readonly seq: number
   readonly purpose: PurposeId
   readonly atMs: number
+  /** The purpose whose refusals are taken over; undefined = a widening. */
+  readonly replaced?: PurposeId
 }
 
-/** Plays a person's events and the widenings in the order of their sequence numbers; times decide nothing here. */
-export function historyOf(events: Iterable<StoredEvent>, widenings: readonly Widening[]): History {
+/** Plays a person's events and the turns of the rules in the order of their sequence numbers; times decide nothing here. */
+export function historyOf(events: Iterable<StoredEvent>, turns: readonly RulesTurn[]): History {
   const history: History = new Map()
   let next = 0
   for (const event of events) {
-    while (next < widenings.length && widenings[next]!.seq < event.seq) invalidate(history, widenings[next++]!)
+    while (next < turns.length && turns[next]!.seq < event.seq) turn(history, turns[next++]!)
     play(history, event)
   }
-  while (next < widenings.length) invalidate(history, widenings[next++]!)
+  while (next < turns.length) turn(history, turns[next++]!)
   return history
+}
+
+/**
+ * Whether a no to a replaced purpose is one to its heir: always, unless the person answered the heir itself later.
+ * @param own  the answer to the heir
+ */
+export function passesOn(replaced: ConsentRow | undefined, own: ConsentRow | undefined): boolean {
+  if (replaced === undefined || !isNo(replaced.state)) return false
+  return own === undefined || (!isNo(own.state) && !(isYes(own.state) && own.seq > replaced.seq))
 }
 
 export function isYes(state: ConsentState): boolean {
@@ -49,19 +63,27 @@ function play(history: History, event: StoredEvent): void {
   const before = history.get(purpose)
   const state = stateAfter(before?.state ?? 'not_set', event.type.slice('consent.'.length) as ConsentState)
   if (before !== undefined && state === before.state && event.type === 'consent.requested') return
+  const at = Number(event.body['at'])
   history.set(purpose, {
     purpose,
     state,
-    sinceMs: Number(event.body['at']),
+    sinceMs: at,
+    // A grant that is narrowed to the site goes on without a break there.
+    coversMs: !isYes(state) ? undefined : state === 'local_only' && before?.state === 'granted' ? before.coversMs : at,
     expiresAtMs: isYes(state) ? (event.body['expires_at'] as number | undefined) : undefined,
     policy: event.body['policy'] as string | undefined,
     source: event.body['source'] as ConsentSource | undefined,
     seq: event.seq,
+    machine: event.body['machine'] as MachineId | undefined,
   })
 }
 
-function invalidate(history: History, widening: Widening): void {
-  const before = history.get(widening.purpose)
-  if (before === undefined || !isYes(before.state)) return
-  history.set(widening.purpose, { ...before, state: 'invalidated', sinceMs: widening.atMs, expiresAtMs: undefined, seq: widening.seq })
+function turn(history: History, { seq, purpose, atMs, replaced }: RulesTurn): void {
+  const own = history.get(purpose)
+  if (replaced !== undefined) {
+    const before = history.get(replaced)
+    if (before !== undefined && passesOn(before, own)) history.set(purpose, { ...before, purpose, seq, inheritedFrom: replaced })
+  } else if (own !== undefined && isYes(own.state)) {
+    history.set(purpose, { ...own, state: 'invalidated', sinceMs: atMs, coversMs: undefined, expiresAtMs: undefined, seq })
+  }
 }

@@ -5,12 +5,16 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../domain/errors.ts'
 import { NAME, cardText, type OperatorId } from '../domain/ids.ts'
 import type { Clock, Identity, IdentityKind, IdentityRegister, Random, SubjectStore } from '../domain/ports.ts'
 import { inTransaction, openDatabase, truncateLog } from './database.ts'
 import { expand, frame, padded, seal, tag, unpadded, unseal } from './sealing.ts'
 import type { SqliteSubjectKeys } from './subjects.ts'
+
+/** Cards kept ready; at it the one unseen longest goes and is looked up again. */
+const READY_CARDS = 8_192
 
 export interface IdentitiesOptions {
   /** The data folder. */
@@ -69,6 +73,9 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   readonly #selectOperator: StatementSync
   readonly #putCard: StatementSync
   readonly #putOperator: StatementSync
+  /** Cards that messages named lately, in memory alone; empty after every change of the register and every erasure. */
+  readonly #ready = new LRUCache<string, readonly Identity[]>({ maxSize: READY_CARDS, sizeCalculation: () => 1 })
+  #readyAt = -1
 
   constructor(options: IdentitiesOptions) {
     this.#keys = options.keys
@@ -84,14 +91,24 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   find(credential: string, atMs: number): Identity | undefined {
     const card = cardText(credential)
     if (card === '') return undefined
-    for (const { subject, sealed } of this.#selectCards.all(this.#cardTag(card))) {
+    if (this.#readyAt !== this.#keys.generation) this.#forgetReady()
+    let holders = this.#ready.get(card)
+    if (holders === undefined) this.#ready.set(card, (holders = this.#holdersOf(card)))
+    return holders.find(({ validFromMs, validToMs }) => atMs >= validFromMs && atMs < validToMs)
+  }
+
+  /** Everybody for whom a card stands or stood. */
+  #holdersOf(card: string): readonly Identity[] {
+    return this.#selectCards.all(this.#cardTag(card)).flatMap(({ subject, sealed }) => {
       const times = this.#times(subject as Uint8Array, sealed as Uint8Array)
-      if (times === undefined || !(atMs >= times.from && atMs < times.to)) continue
-      const person = this.#person(subject as Uint8Array)
-      if (person === undefined) continue
-      return { operator: person.operator, kind: person.kind, country: person.country, validFromMs: times.from, validToMs: times.to }
-    }
-    return undefined
+      const person = times === undefined ? undefined : this.#person(subject as Uint8Array)
+      return times === undefined || person === undefined ? [] : [{ operator: person.operator, kind: person.kind, country: person.country, validFromMs: times.from, validToMs: times.to }]
+    })
+  }
+
+  #forgetReady(): void {
+    this.#ready.clear()
+    this.#readyAt = this.#keys.generation
   }
 
   /** Whether a person of this id is registered and not erased, also one without a card. */
@@ -114,6 +131,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   load(operators: readonly OperatorEntry[]): LoadResult {
     const now = this.#clock.now()
     check(operators)
+    this.#forgetReady()
     const living = operators.filter((entry) => !this.#keys.ended(this.#keys.tagOf('operator', entry.id)))
     this.#keys.ensureMany('operator', living.map((entry) => entry.id), ['ledger'])
     return inTransaction(this.#db, () => {
@@ -146,6 +164,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
   add(entry: OperatorEntry): void {
     const now = this.#clock.now()
     check([entry])
+    this.#forgetReady()
     this.#keys.ensure('operator', entry.id, 'ledger')
     const own = this.#keys.tagOf('operator', entry.id)
     inTransaction(this.#db, () => {
@@ -155,6 +174,21 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
       }
       this.#put(entry, now)
     })
+  }
+
+  /**
+   * Times at which a card began or ceased to stand for somebody, ascending: between two of them every card stands for the same.
+   * Those of the lists read so far, written in them or made by reading them. Read it anew after `load`, `add` and `erase`.
+   * @param max  at it the oldest are left out
+   */
+  borders(max: number): readonly number[] {
+    const times = new Set<number>()
+    for (const { subject, sealed } of this.#db.prepare('SELECT subject, sealed FROM credential').iterate()) {
+      const { from, to } = this.#times(subject as Uint8Array, sealed as Uint8Array) ?? { from: 0, to: FOREVER }
+      if (from > 0) times.add(from)
+      if (to < FOREVER) times.add(to)
+    }
+    return [...times].sort((a, b) => a - b).slice(-max)
   }
 
   locate(subject: OperatorId): { readonly records: number } {
@@ -177,6 +211,7 @@ export class SqliteIdentities implements IdentityRegister, SubjectStore {
     const mark = this.#keys.tagOf('operator', subject)
     const { records } = this.locate(subject)
     if (!this.#keys.ended(mark) && this.#keys.locate(subject).records > 0) return { erased: 0, held: records }
+    this.#forgetReady()
     inTransaction(this.#db, () => {
       this.#db.prepare('DELETE FROM credential WHERE subject = ?').run(mark)
       this.#db.prepare('DELETE FROM operator WHERE subject = ?').run(mark)

@@ -12,15 +12,16 @@
 import { createPrivateKey, createPublicKey, randomBytes, sign, verify, type KeyObject } from 'node:crypto'
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../domain/errors.ts'
 import type { OperatorId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, EventFilter, Ledger, LedgerEvent, Random, StoredEvent, SubjectStore, SubjectType } from '../domain/ports.ts'
+import { genesisOf, LEDGER_SCHEMA, LEDGER_TABLES, pageOf, ROW_COLUMNS, StoredForm, walk, wholeWalk, type Row, type Walked, type Waypoint } from './chain.ts'
 import { openDatabase, truncateLog } from './database.ts'
 import { syncFolder } from './root.ts'
-import { expand, frame, padded, seal, sha256, tag, u64, unpadded, unseal } from './sealing.ts'
+import { expand, frame, macUnder, padded, seal, tag, u64, unpadded, unseal } from './sealing.ts'
 import type { SqliteSubjectKeys } from './subjects.ts'
 
 export interface LedgerOptions {
@@ -44,35 +45,42 @@ export interface Verification {
   readonly reason: string | undefined
 }
 
-/** Version of the stored form: framing, sealing, names of keys. */
-export const LEDGER_SCHEMA = 1
+/** A head that somebody noted elsewhere: the chain must have passed it, whatever was restored since. */
+export type NotedHead = Pick<Waypoint, 'seq' | 'hash'>
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS ledger (
-  id TEXT PRIMARY KEY
-) STRICT;
-CREATE TABLE IF NOT EXISTS event (
-  seq         INTEGER PRIMARY KEY,
-  uuid        BLOB NOT NULL,
-  type        TEXT NOT NULL,
-  schema      INTEGER NOT NULL,
-  gateway     TEXT NOT NULL,
-  day         TEXT NOT NULL,
-  subject_tag BLOB,
-  key_id      TEXT NOT NULL,
-  body        BLOB NOT NULL,
-  prev        BLOB NOT NULL,
-  hash        BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER IF NOT EXISTS event_is_final BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS event_stays BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TABLE IF NOT EXISTS subject_event (
-  seq     INTEGER PRIMARY KEY,
-  subject BLOB NOT NULL,
-  mac     BLOB NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS subject_event_by_subject ON subject_event (subject, seq);
-`
+/** What `ledger verify` says. */
+export interface LedgerReport extends Verification {
+  /** The last event that holds. */
+  readonly head: { readonly seq: number; readonly hash: string }
+  /** The newest head outside the database whose signature is right. */
+  readonly signed: { readonly seq: number; readonly hash: string; readonly day: string } | undefined
+  readonly unindexed: number
+  readonly types: Readonly<Record<string, number>>
+  readonly days: { readonly first: string; readonly last: string } | undefined
+}
+
+/** The clear columns of an event, bytes as hex: nothing in it tells of whom, why or where. */
+export interface ClearEvent {
+  readonly seq: number
+  readonly uuid: string
+  readonly type: string
+  readonly schema: number
+  readonly gateway: string
+  readonly day: string
+  readonly subjectTag: string | undefined
+  readonly keyId: string
+  readonly prev: string
+  readonly hash: string
+}
+
+export interface ClearFilter {
+  readonly afterSeq?: number
+  /** A type, or the beginning of several when it ends with a dot. */
+  readonly type?: string
+  readonly day?: string
+  /** At most so many; all when absent. */
+  readonly limit?: number
+}
 
 const HEAD_SLOT = 512
 /** A head is written with every `append`, and at the latest after so many enqueued events or so long. */
@@ -91,7 +99,9 @@ export class SqliteLedger implements Ledger, SubjectStore {
   readonly #headPath: string
   readonly #signer: KeyObject
   readonly #verifier: KeyObject
-  readonly #openers = new LRUCache<string, Sealer>({ max: 4_096 })
+  readonly #openers = new LRUCache<string, Sealer>({ maxSize: LIMITS.subjectRowCache, sizeCalculation: () => 1 })
+  readonly #form = new StoredForm()
+  readonly #macOfIndex: (message: Uint8Array) => string
   #generation: number
   #db: DatabaseSync | undefined
   #insert: StatementSync | undefined
@@ -118,8 +128,9 @@ export class SqliteLedger implements Ledger, SubjectStore {
     const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), options.keys.gatewayRow('ledger-head')])
     this.#signer = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' })
     this.#verifier = createPublicKey(this.#signer)
+    this.#macOfIndex = macUnder(options.keys.gatewayRow('ledger-index'))
     try {
-      this.#db = openDatabase(join(options.folder, 'ledger.db'), SCHEMA, { readOnly: this.#readOnly })
+      this.#db = openDatabase(join(options.folder, 'ledger.db'), LEDGER_TABLES, { readOnly: this.#readOnly })
       this.#start(this.#db)
     } catch (error) {
       this.#break(error instanceof GatewayError ? error.message : 'the ledger cannot be read')
@@ -160,15 +171,16 @@ export class SqliteLedger implements Ledger, SubjectStore {
     // Keys first: what they refuse must not leave a transaction open.
     const { sealer, keyId, subject } = this.#keysFor(event, day)
     const seq = this.#seq + 1
-    const row: Row = {
+    const clear = {
       seq, uuid: this.#uuid(), type: event.type, schema: LEDGER_SCHEMA, gateway: this.#options.gateway, day,
-      tag: subject === undefined ? undefined : tagAt(sealer, seq), keyId, body: NOBODY, prev: this.#hash, hash: NOBODY,
+      tag: subject === undefined ? undefined : tagAt(sealer, seq), keyId,
     }
-    const body = seal(sealer.body, plain, clearPart(row), this.#random)
-    const hash = hashOf({ ...row, body })
+    const prev = this.#hash
+    const body = seal(sealer.body, plain, this.#form.clear(clear), this.#random)
+    const hash = Buffer.from(this.#form.hash({ ...clear, body, prev }), 'hex')
     this.#guarded(() => {
       if (this.#pending === 0) db.exec('BEGIN IMMEDIATE')
-      this.#insert!.run(seq, row.uuid, row.type, row.schema, row.gateway, day, row.tag ?? null, keyId, body, row.prev, hash)
+      this.#insert!.run(seq, clear.uuid, clear.type, clear.schema, clear.gateway, day, clear.tag ?? null, keyId, body, prev, hash)
       if (subject !== undefined) this.#insertIndex!.run(seq, subject, this.#indexMac(seq, subject))
     })
     this.#seq = seq
@@ -182,7 +194,8 @@ export class SqliteLedger implements Ledger, SubjectStore {
   flush(): void {
     clearImmediate(this.#timer)
     this.#timer = undefined
-    if (this.#pending === 0) return
+    // Whoever asks is about to acknowledge something: also when nothing could be taken since the damage.
+    if (this.#pending === 0 && this.#damage === undefined) return
     const db = this.#writable()
     this.#guarded(() => db.exec('COMMIT'))
     this.#pending = 0
@@ -193,33 +206,52 @@ export class SqliteLedger implements Ledger, SubjectStore {
     const db = this.#db
     if (db === undefined) return
     const subject = filter.subject === undefined ? null : this.#keys.tagOf(filter.subject.type, filter.subject.id)
-    const types = filter.type === undefined ? [] : [filter.type].flat()
-    // A beginning ends with a dot; `/` is the character after it.
-    const isWanted = types.map((type) => (type.endsWith('.') ? '(type >= ? AND type < ?)' : 'type = ?')).join(' OR ')
-    const wanted = types.flatMap((type) => (type.endsWith('.') ? [type, `${type.slice(0, -1)}/`] : [type]))
-    const select = db.prepare(`
-      SELECT event.*, subject_event.subject FROM event ${subject === null ? 'LEFT JOIN' : 'JOIN'} subject_event USING (seq)
+    const types = [filter.type ?? []].flat()
+    const wanted = types.map(typeWanted)
+    const isWanted = wanted.map(({ sql }) => sql).join(' OR ')
+    const page = pageOf(db, `
+      SELECT ${ROW_COLUMNS} FROM event ${subject === null ? 'LEFT JOIN' : 'JOIN'} subject_event USING (seq)
       WHERE event.seq > ? ${subject === null ? '' : 'AND subject_event.subject = ?'} ${isWanted === '' ? '' : `AND (${isWanted})`}
       ORDER BY event.seq LIMIT ${LIMITS.ledgerPage}`)
     let after = filter.afterSeq ?? 0
     for (;;) {
-      const page = select.all(after, ...(subject === null ? [] : [subject]), ...wanted)
-      for (const stored of page) {
-        const row = rowOf(stored)
+      const rows = page(after, ...(subject === null ? [] : [subject]), ...wanted.flatMap(({ values }) => values))
+      for (const row of rows) {
         yield {
           seq: row.seq, uuid: uuidText(row.uuid), type: row.type, schema: row.schema, gateway: row.gateway, day: row.day,
-          body: this.#open(row, stored['subject'] as Uint8Array | null),
+          body: this.#open(row),
         }
       }
-      if (page.length < LIMITS.ledgerPage) return
-      after = Number(page.at(-1)!['seq'])
+      if (rows.length < LIMITS.ledgerPage) return
+      after = rows.at(-1)!.seq
     }
   }
 
+  /** The clear columns, in the order of the sequence: what may be shown to somebody who may not know whom an event is about. */
+  *clear(filter: ClearFilter = {}): Iterable<ClearEvent> {
+    if (this.#db !== undefined) yield* clearEvents(this.#db, filter)
+  }
+
   verify(): Verification {
-    const result = this.#walk()
-    if (!result.ok) this.#break(result.reason ?? 'the chain does not verify')
-    return result
+    const { ok, events, brokenAt, reason } = this.report()
+    return { ok, events, brokenAt, reason }
+  }
+
+  /** As `verify`, with what is in the ledger; and with heads noted elsewhere, which even a whole data folder put back from a backup must have passed. */
+  report(noted: readonly NotedHead[] = []): LedgerReport {
+    const start = this.#beginWalk(noted)
+    return 'steps' in start ? this.#endWalk(wholeWalk(start.steps), start) : start.report
+  }
+
+  /** As `report`, for a gateway at work: stands still for one page of the ledger at a time, about two milliseconds. */
+  async reportCalmly(): Promise<LedgerReport> {
+    const start = this.#beginWalk([])
+    if (!('steps' in start)) return start.report
+    for (;;) {
+      const step = start.steps.next()
+      if (step.done === true) return this.#endWalk(step.value, start)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
   }
 
   /** Ends the days before one for good: their session events can be read, and tied to a person, by nobody. Returns how many events left the index. */
@@ -277,10 +309,9 @@ export class SqliteLedger implements Ledger, SubjectStore {
     this.#id = String(id)
     this.#insert = db.prepare('INSERT INTO event (seq, uuid, type, schema, gateway, day, subject_tag, key_id, body, prev, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)')
     this.#insertIndex = db.prepare('INSERT INTO subject_event (seq, subject, mac) VALUES (?, ?, ?)')
-    this.#hash = this.#genesis()
+    this.#hash = genesisOf(this.#id)
     if (!this.#readOnly && this.#isNew(db)) this.#writeHead()
-    const result = this.#walk()
-    if (!result.ok) return this.#break(result.reason ?? 'the chain does not verify')
+    if (!this.report().ok) return
     if (!this.#readOnly) this.#mendIndex(db)
     if (!this.#readOnly && this.#headSeq !== this.#seq) this.#writeHead()
   }
@@ -293,53 +324,44 @@ export class SqliteLedger implements Ledger, SubjectStore {
   }
 
   /** Chain, index and heads. Takes over the newest sequence and hash. */
-  #walk(): Verification {
-    let seq = 0
-    let hash = this.#genesis()
-    const fail = (at: number | undefined, reason: string): Verification => ({ ok: false, events: seq, brokenAt: at, reason })
+  #beginWalk(noted: readonly NotedHead[]): Begun | { readonly report: LedgerReport } {
     const db = this.#db
-    if (db === undefined) return fail(undefined, this.#damage ?? 'the ledger cannot be read')
-    const heads = this.#heads()
-    if (typeof heads === 'string') return fail(undefined, heads)
-    const check = (): string | undefined => {
-      const wrong = heads.some((head) => head.seq === seq && head.hash !== Buffer.from(hash).toString('hex'))
-      return wrong ? `event ${seq} is not the one that the signed head names` : undefined
+    const heads = db === undefined ? (this.#damage ?? 'the ledger cannot be read') : this.#heads()
+    if (db === undefined || typeof heads === 'string') {
+      const reason = typeof heads === 'string' ? heads : ''
+      if (db !== undefined) this.#break(reason)
+      return { report: { ok: false, events: 0, brokenAt: undefined, reason, head: { seq: 0, hash: '' }, signed: undefined, unindexed: 0, types: {}, days: undefined } }
     }
-    try {
-      const wrong = check()
-      if (wrong !== undefined) return fail(undefined, wrong)
-      const select = db.prepare(`SELECT event.*, subject_event.subject, subject_event.mac FROM event LEFT JOIN subject_event USING (seq) WHERE event.seq > ? ORDER BY event.seq LIMIT ${LIMITS.ledgerPage}`)
-      // Rows below 1 would be outside the walk.
-      if (db.prepare('SELECT 1 FROM event WHERE seq < 1').get() !== undefined) return fail(0, 'there is an event before the first one')
-      for (;;) {
-        const page = select.all(seq)
-        for (const stored of page) {
-          const row = rowOf(stored)
-          if (row.seq !== seq + 1) return fail(seq + 1, `event ${seq + 1} is missing`)
-          if (!same(row.prev, hash)) return fail(row.seq, `event ${row.seq} does not follow the one before it`)
-          if (!same(row.hash, hashOf(row))) return fail(row.seq, `event ${row.seq} was changed`)
-          const subject = stored['subject'] as Uint8Array | null
-          if (subject !== null && !same(stored['mac'] as Uint8Array, this.#indexMac(row.seq, subject))) return fail(row.seq, `the index entry of event ${row.seq} was changed`)
-          hash = row.hash
-          seq = row.seq
-          const wrong = check()
-          if (wrong !== undefined) return fail(seq, wrong)
-        }
-        if (page.length < LIMITS.ledgerPage) break
-      }
-    } catch {
-      return fail(seq + 1, `the database is damaged behind event ${seq}`)
-    }
-    const newest = Math.max(...heads.map((head) => head.seq))
-    if (newest > seq) return fail(seq + 1, `the ledger ends at event ${seq}, the signed head at ${newest}: events were cut off or an old copy was restored`)
-    if (this.#seq === 0) {
-      this.#seq = seq
-      this.#hash = hash
-    } else if (seq !== this.#seq || !same(hash, this.#hash)) return fail(Math.min(seq, this.#seq) + 1, 'the file no longer holds what this process wrote')
-    return { ok: true, events: seq, brokenAt: undefined, reason: undefined }
+    const waypoints = [...heads.map((head) => ({ seq: head.seq, hash: head.hash, from: 'the signed head' })), ...noted.map((head) => ({ ...head, from: 'the head noted elsewhere' }))]
+    const signed = heads.reduce((newest, head) => (head.counter > newest.counter ? head : newest))
+    const kept = heads.at(-1)!
+    // The file is written first, so it never knows less than keys.db.
+    const isPutBack = heads.every((head) => head === kept || head.counter < kept.counter)
+    return { signed, isPutBack, steps: walk(db, { ledger: this.#id, waypoints, isIndexEntry: (seq, subject, mac) => hexOf(mac) === this.#indexMacText(seq, subject) }) }
   }
 
-  /** The head file's and keys.db's head, or why there is none that can be trusted. */
+  #endWalk(walked: Walked, { signed, isPutBack }: Begun): LedgerReport {
+    const hash = Buffer.from(walked.hash, 'hex')
+    let { brokenAt, reason } = walked
+    if (reason === undefined) {
+      if (this.#seq === 0) {
+        this.#seq = walked.events
+        this.#hash = hash
+      } else if (walked.events !== this.#seq || !same(hash, this.#hash)) {
+        brokenAt = Math.min(walked.events, this.#seq) + 1
+        reason = 'the file no longer holds what this process wrote'
+      }
+    }
+    if (isPutBack) reason ??= 'the signed head is older than the one that keys.db knows: it was put back'
+    if (reason !== undefined) this.#break(reason)
+    return {
+      ok: reason === undefined, events: walked.events, brokenAt, reason,
+      head: { seq: walked.events, hash: walked.hash }, signed: { seq: signed.seq, hash: signed.hash, day: signed.day },
+      unindexed: walked.unindexed, types: walked.types, days: walked.days,
+    }
+  }
+
+  /** The head file's heads and, as the last one, that of keys.db; or why there is none that can be trusted. */
   #heads(): readonly Head[] | string {
     const kept = this.#readHead(this.#keys.fact('ledger-head') ?? '')
     if (kept === undefined) return 'keys.db does not know this ledger: one of the two was replaced'
@@ -360,13 +382,7 @@ export class SqliteLedger implements Ledger, SubjectStore {
   }
 
   #readHead(text: string): Head | undefined {
-    const line = text.trim()
-    const end = line.lastIndexOf(' ')
-    if (end < 0) return undefined
-    const signature = Buffer.from(line.slice(end + 1), 'base64url')
-    if (!verify(null, Buffer.from(line.slice(0, end), 'utf8'), this.#verifier, signature)) return undefined
-    const [, ledger, seq, hash, counter] = line.split(' ')
-    return { ledger: ledger!, seq: Number(seq), hash: hash!, counter: Number(counter) }
+    return headOf(text, this.#verifier)
   }
 
   /** `parapet-ledger-head/1 LEDGER SEQ HASH COUNTER DAY SIGNATURE` */
@@ -392,10 +408,6 @@ export class SqliteLedger implements Ledger, SubjectStore {
     })
     this.#headSeq = this.#seq
     this.#headAtMs = this.#options.clock.monotonic()
-  }
-
-  #genesis(): Uint8Array {
-    return sha256(frame('parapet/v1|ledger|genesis', this.#id))
   }
 
   /** As `#sealerFor`. A key that cannot be made or read (a full disk) loses an event just as a failed write does; an erased person is no damage. */
@@ -430,16 +442,14 @@ export class SqliteLedger implements Ledger, SubjectStore {
     const ready = this.#openers.get(cached)
     if (ready !== undefined) return ready
     const plus = keyId.indexOf('+')
-    const base = plus < 0 ? keyId : keyId.slice(0, plus)
     let row: Uint8Array | undefined
-    if (base === 'gateway') row = this.#keys.gatewayRow('ledger-body')
-    else if (base === 'row' && subject !== undefined) row = this.#keys.rowByTag(subject, type ?? this.#keys.kindOf(subject, 'ledger') ?? 'operator', 'ledger')
-    if (row === undefined) return undefined
     if (plus >= 0) {
+      const base = this.#sealer(subject, type, keyId.slice(0, plus))
       const period = this.#keys.periodRow(keyId.slice(plus + 1))
-      if (period === undefined) return undefined
-      row = tag(row, 'parapet/v1|ledger|day', period)
-    }
+      if (base !== undefined && period !== undefined) row = tag(base.row, 'parapet/v1|ledger|day', period)
+    } else if (keyId === 'gateway') row = this.#keys.gatewayRow('ledger-body')
+    else if (keyId === 'row' && subject !== undefined) row = this.#keys.rowByTag(subject, type ?? this.#keys.kindOf(subject, 'ledger') ?? 'operator', 'ledger')
+    if (row === undefined) return undefined
     const sealer = { row, body: expand(row, 'parapet/v1|ledger|body') }
     this.#openers.set(cached, sealer)
     return sealer
@@ -449,20 +459,21 @@ export class SqliteLedger implements Ledger, SubjectStore {
    * The body, or undefined when its row was destroyed. A body that should open and does not is damage: an unreadable
    * withdrawal must never look like none.
    */
-  #open(row: Row, subject: Uint8Array | null): Readonly<Record<string, unknown>> | undefined {
-    if (this.#isEnded(row, subject)) return undefined
-    const sealer = this.#sealer(subject === null || subject.length === 0 ? undefined : subject, undefined, row.keyId)
-    const plain = sealer === undefined ? undefined : unseal(sealer.body, row.body, clearPart(row))
+  #open(row: Row): Readonly<Record<string, unknown>> | undefined {
+    if (this.#isEnded(row)) return undefined
+    const { subject } = row
+    const sealer = this.#sealer(subject === undefined || subject.length === 0 ? undefined : subject, undefined, row.keyId)
+    const plain = sealer === undefined ? undefined : unseal(sealer.body, row.body, this.#form.clear(row))
     const body = plain === undefined ? undefined : unpadded(plain)
     if (body === undefined) this.#break(`event ${row.seq} cannot be opened although nobody ended its keys`)
     return body
   }
 
-  #isEnded(row: Row, subject: Uint8Array | null): boolean {
-    const plus = row.keyId.indexOf('+')
-    if (plus >= 0 && this.#keys.periodEnded(row.keyId.slice(plus + 1))) return true
-    if (row.tag === undefined) return false
-    return subject === null || subject.length === 0 || this.#keys.ended(subject)
+  #isEnded({ keyId, tag: mark, subject }: Row): boolean {
+    const plus = keyId.indexOf('+')
+    if (plus >= 0 && this.#keys.periodEnded(keyId.slice(plus + 1))) return true
+    if (mark === undefined) return false
+    return subject === undefined || subject.length === 0 || this.#keys.ended(subject)
   }
 
   /**
@@ -470,7 +481,7 @@ export class SqliteLedger implements Ledger, SubjectStore {
    * What matches none belongs to somebody erased, or to a day that is over.
    */
   #mendIndex(db: DatabaseSync): void {
-    const lost = db.prepare('SELECT event.* FROM event LEFT JOIN subject_event USING (seq) WHERE subject_tag IS NOT NULL AND subject_event.seq IS NULL').all().map(rowOf)
+    const lost = pageOf(db, `SELECT ${ROW_COLUMNS} FROM event LEFT JOIN subject_event USING (seq) WHERE subject_tag IS NOT NULL AND subject_event.seq IS NULL`)()
     if (lost.length === 0) return
     const subjects = [...this.#keys.rows('ledger')]
     db.exec('BEGIN IMMEDIATE')
@@ -500,7 +511,11 @@ export class SqliteLedger implements Ledger, SubjectStore {
 
   /** Without it, pointing a withdrawal's entry to nobody would hide the withdrawal. */
   #indexMac(seq: number, subject: Uint8Array): Uint8Array {
-    return tag(this.#keys.gatewayRow('ledger-index'), this.#id, u64(seq), subject).subarray(0, 16)
+    return Buffer.from(this.#indexMacText(seq, subject), 'hex')
+  }
+
+  #indexMacText(seq: number, subject: Uint8Array): string {
+    return this.#macOfIndex(frame(this.#id, u64(seq), subject)).slice(0, 32)
   }
 
   #writable(): DatabaseSync {
@@ -558,20 +573,6 @@ export class SqliteLedger implements Ledger, SubjectStore {
   }
 }
 
-interface Row {
-  readonly seq: number
-  readonly uuid: Uint8Array
-  readonly type: string
-  readonly schema: number
-  readonly gateway: string
-  readonly day: string
-  readonly tag: Uint8Array | undefined
-  readonly keyId: string
-  readonly body: Uint8Array
-  readonly prev: Uint8Array
-  readonly hash: Uint8Array
-}
-
 interface SealerFor {
   readonly sealer: Sealer
   readonly keyId: string
@@ -583,6 +584,14 @@ interface Head {
   readonly seq: number
   readonly hash: string
   readonly counter: number
+  readonly day: string
+}
+
+interface Begun {
+  readonly steps: Generator<void, Walked>
+  readonly signed: Head
+  /** Both heads of the file are older than that of keys.db. */
+  readonly isPutBack: boolean
 }
 
 /** Keys of one subject (or the gateway), for good or for one day. */
@@ -601,34 +610,101 @@ function tagAt(sealer: Sealer, seq: number): Uint8Array {
   return tag(sealer.row, u64(seq))
 }
 
-/** What stands in clear in an event: bound to the sealed body, and the first part of what is hashed. */
-function clearPart(row: Row): Buffer {
-  return frame('parapet/v1|ledger|event', u64(row.seq), row.uuid, row.type, u64(row.schema), row.gateway, row.day, row.tag ?? '', row.keyId)
+/** Reads one slot; undefined when it is empty, torn or not signed by this key. Without a key the signature is not looked at. */
+function headOf(text: string, verifier: KeyObject | undefined): Head | undefined {
+  const line = text.trim()
+  const end = line.lastIndexOf(' ')
+  if (end < 0) return undefined
+  const signature = Buffer.from(line.slice(end + 1), 'base64url')
+  if (verifier !== undefined && !verify(null, Buffer.from(line.slice(0, end), 'utf8'), verifier, signature)) return undefined
+  const [kind, ledger, seq, hash, counter, day] = line.slice(0, end).split(' ')
+  return kind === 'parapet-ledger-head/1' && day !== undefined ? { ledger: ledger!, seq: Number(seq), hash: hash!, counter: Number(counter), day } : undefined
 }
 
-/** SHA-256 over the stored bytes: clear part, sealed body, hash of the event before. Needs no key. */
-function hashOf(row: Row): Uint8Array {
-  return sha256(frame(clearPart(row), row.body, row.prev))
-}
-
-function rowOf(stored: Record<string, SQLOutputValue>): Row {
-  return {
-    seq: Number(stored['seq']),
-    uuid: stored['uuid'] as Uint8Array,
-    type: String(stored['type']),
-    schema: Number(stored['schema']),
-    gateway: String(stored['gateway']),
-    day: String(stored['day']),
-    tag: (stored['subject_tag'] as Uint8Array | null) ?? undefined,
-    keyId: String(stored['key_id']),
-    body: stored['body'] as Uint8Array,
-    prev: stored['prev'] as Uint8Array,
-    hash: stored['hash'] as Uint8Array,
+/**
+ * Checks a ledger without any secret: the chain and, against the head file, that nothing was cut off or put back. An auditor's
+ * copy needs `ledger.db` and `ledger.head` alone. What it cannot see is somebody who rewrote the chain and the head file
+ * together: for that it takes the signature (`headKey`), or a head noted elsewhere.
+ * @param headKey  SPKI of the key that signs heads, base64, as `ledger verify` prints it
+ */
+export function auditChain(folder: string, headKey: string | undefined, noted: readonly NotedHead[] = []): LedgerReport {
+  const none = { events: 0, brokenAt: undefined, head: { seq: 0, hash: '' }, signed: undefined, unindexed: 0, types: {}, days: undefined }
+  const broken = (reason: string): LedgerReport => ({ ...none, ok: false, reason })
+  const verifier = headKey === undefined ? undefined : headKeyOf(headKey)
+  let db: DatabaseSync | undefined
+  try {
+    db = openDatabase(join(folder, 'ledger.db'), LEDGER_TABLES, { readOnly: true })
+    const id = String(db.prepare('SELECT id FROM ledger').get()?.['id'])
+    const file = join(folder, 'ledger.head')
+    if (!existsSync(file)) return broken('the signed head is missing')
+    const text = readFileSync(file, 'latin1')
+    const heads = [headOf(text.slice(0, HEAD_SLOT), verifier), headOf(text.slice(HEAD_SLOT), verifier)].filter((head) => head !== undefined)
+    if (heads.length === 0) return broken(verifier === undefined ? 'the signed head was changed' : 'the signed head was changed, or another key signed it')
+    if (heads.some((head) => head.ledger !== id)) return broken('the signed head belongs to another ledger')
+    const waypoints = [...heads.map((head) => ({ seq: head.seq, hash: head.hash, from: 'the signed head' })), ...noted.map((head) => ({ ...head, from: 'the head noted elsewhere' }))]
+    const signed = heads.reduce((newest, head) => (head.counter > newest.counter ? head : newest))
+    const { hash, ...walked } = wholeWalk(walk(db, { ledger: id, waypoints }))
+    return { ...walked, ok: walked.reason === undefined, head: { seq: walked.events, hash }, signed: verifier === undefined ? undefined : { seq: signed.seq, hash: signed.hash, day: signed.day } }
+  } catch (error) {
+    return broken(error instanceof GatewayError ? error.message : 'the ledger cannot be read')
+  } finally {
+    db?.close()
   }
 }
 
+/**
+ * The clear columns of a ledger file, without any key.
+ * @throws GatewayError of openDatabase
+ */
+export function* clearFile(folder: string, filter: ClearFilter): Iterable<ClearEvent> {
+  const db = openDatabase(join(folder, 'ledger.db'), LEDGER_TABLES, { readOnly: true })
+  try {
+    yield* clearEvents(db, filter)
+  } finally {
+    db.close()
+  }
+}
+
+function headKeyOf(text: string): KeyObject {
+  try {
+    return createPublicKey({ key: Buffer.from(text, 'base64'), format: 'der', type: 'spki' })
+  } catch {
+    throw new GatewayError('HEAD-KEY', 'This is not the public key of a ledger\'s heads.', 'Copy it from `parapet ledger verify` of the gateway itself: one line of base64.')
+  }
+}
+
+function* clearEvents(db: DatabaseSync, { afterSeq = 0, type, day, limit = Number.POSITIVE_INFINITY }: ClearFilter): Iterable<ClearEvent> {
+  const wanted = type === undefined ? undefined : typeWanted(type)
+  const page = pageOf(db, `
+    SELECT ${ROW_COLUMNS} FROM event LEFT JOIN subject_event USING (seq)
+    WHERE event.seq > ? ${day === undefined ? '' : 'AND event.day = ?'} ${wanted === undefined ? '' : `AND ${wanted.sql}`} ORDER BY event.seq LIMIT ?`)
+  let after = afterSeq
+  let left = limit
+  while (left > 0) {
+    const rows = page(after, ...(day === undefined ? [] : [day]), ...(wanted?.values ?? []), Math.min(left, LIMITS.ledgerPage))
+    for (const row of rows) {
+      yield {
+        seq: row.seq, uuid: uuidText(row.uuid), type: row.type, schema: row.schema, gateway: row.gateway, day: row.day,
+        subjectTag: row.tag === undefined ? undefined : hexOf(row.tag), keyId: row.keyId, prev: hexOf(row.prev), hash: hexOf(row.hash),
+      }
+    }
+    if (rows.length < Math.min(left, LIMITS.ledgerPage)) return
+    left -= rows.length
+    after = rows.at(-1)!.seq
+  }
+}
+
+/** A beginning ends with a dot; `/` is the character after it. */
+function typeWanted(type: string): { readonly sql: string; readonly values: readonly string[] } {
+  return type.endsWith('.') ? { sql: '(event.type >= ? AND event.type < ?)', values: [type, `${type.slice(0, -1)}/`] } : { sql: 'event.type = ?', values: [type] }
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
+}
+
 function uuidText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
+  const hex = hexOf(bytes)
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
 }
 

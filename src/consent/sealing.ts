@@ -2,25 +2,27 @@
  * Framing and sealing of what the consent room stores. Everything that is hashed, signed or authenticated is framed with
  * length prefixes, so that ("ab", "c") and ("a", "bc") differ.
  */
-import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createHmac, hash, randomBytes } from 'node:crypto'
 import type { Random } from '../domain/ports.ts'
 
 /** Each part as a 4-byte big-endian length and its bytes; text as UTF-8. */
 export function frame(...parts: readonly (Uint8Array | string)[]): Buffer {
-  const pieces: Uint8Array[] = []
+  const bytes = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + 4 + (typeof part === 'string' ? Buffer.byteLength(part) : part.length), 0))
+  let at = 0
   for (const part of parts) {
-    const bytes = typeof part === 'string' ? Buffer.from(part, 'utf8') : part
-    const length = Buffer.allocUnsafe(4)
-    length.writeUInt32BE(bytes.length)
-    pieces.push(length, bytes)
+    const length = typeof part === 'string' ? bytes.write(part, at + 4) : part.length
+    if (typeof part !== 'string') bytes.set(part, at + 4)
+    bytes.writeUInt32BE(length, at)
+    at += 4 + length
   }
-  return Buffer.concat(pieces)
+  return bytes
 }
 
 /** An unsigned 64-bit big-endian integer. */
 export function u64(value: number): Buffer {
   const bytes = Buffer.allocUnsafe(8)
-  bytes.writeBigUInt64BE(BigInt(value))
+  bytes.writeUInt32BE(Math.floor(value / 0x1_0000_0000), 0)
+  bytes.writeUInt32BE(value % 0x1_0000_0000, 4)
   return bytes
 }
 
@@ -34,6 +36,23 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): Buffer {
 export function tag(key: Uint8Array, ...parts: readonly (Uint8Array | string)[]): Buffer {
   return createHmac('sha256', key).update(frame(...parts)).digest()
 }
+
+/** HMAC-SHA256 under one key of 32 bytes for many short messages, hex: two hashes at a time cost half of what an object made for each costs. [RFC 2104] */
+export function macUnder(key: Uint8Array): (message: Uint8Array) => string {
+  const outer = Buffer.alloc(BLOCK + 32, 0x5c)
+  let inner = Buffer.alloc(BLOCK + 256, 0x36)
+  for (const [i, byte] of key.entries()) {
+    outer[i]! ^= byte
+    inner[i]! ^= byte
+  }
+  return (message) => {
+    if (BLOCK + message.length > inner.length) inner = Buffer.concat([inner.subarray(0, BLOCK), Buffer.alloc(message.length)])
+    inner.set(message, BLOCK)
+    outer.write(hash('sha256', inner.subarray(0, BLOCK + message.length), 'hex'), BLOCK, 'hex')
+    return hash('sha256', outer, 'hex')
+  }
+}
+const BLOCK = 64
 
 /** One block of HKDF-Expand [RFC 5869 section 2.3]: 32 bytes under a key that is uniformly random already. */
 export function expand(key: Uint8Array, info: string): Buffer {
@@ -60,7 +79,9 @@ export function unseal(key: Uint8Array, sealed: Uint8Array, aad: Uint8Array): Ui
   decipher.setAuthTag(sealed.subarray(sealed.length - TAG))
   try {
     const plain = decipher.update(sealed.subarray(NONCE, sealed.length - TAG))
-    return Buffer.concat([plain, decipher.final()])
+    // Counter mode holds nothing back; `final` judges the tag.
+    decipher.final()
+    return plain
   } catch {
     return undefined
   }

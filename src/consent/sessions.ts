@@ -170,6 +170,11 @@ export class SessionTracks implements Sessions, SubjectStore {
     return { operator: interval.operator, sinceMs: interval.fromMs }
   }
 
+  /** Whether a person signed on at a machine since a time. */
+  visited(machine: MachineId, operator: OperatorId, sinceMs: number): boolean {
+    return this.#trackAt(machine)?.marks.some((mark) => mark.kind === 'on' && mark.operator === operator && mark.atMs >= sinceMs) ?? false
+  }
+
   /** Who is signed on now, everywhere. */
   *list(): Iterable<{ readonly machine: MachineId; readonly operator: OperatorId; readonly sinceMs: number }> {
     for (const machine of this.#slots.keys()) {
@@ -423,6 +428,7 @@ export class SessionTracks implements Sessions, SubjectStore {
     into.notice = notice
     into.no = no
     into.seq = seq
+    into.concerned = into.concerned === undefined ? interval.concerned : [...new Set([...into.concerned, ...interval.concerned])]
   }
 }
 
@@ -472,6 +478,8 @@ interface Interval extends Presence {
   readonly quarantineMs: number
   /** Those who may still have been there. */
   readonly others: readonly Presence[]
+  /** Whom a message of the quarantine may be about: the person and the others, as far as they have names. */
+  readonly concerned: readonly OperatorId[]
 }
 
 interface Track {
@@ -539,14 +547,14 @@ function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs:
       open.toMs = mark.atMs
       if (!isAnother || open.operator === undefined) continue
       const others = around([...intervals, ...left], mark.atMs - quarantineMs, open.operator)
-      intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others })
+      intervals.push({ ...open, fromMs: mark.atMs, toMs, quarantineMs: mark.atMs + quarantineMs, others, concerned: namesOf(open.operator, others) })
       continue
     }
     if (isOpen) open.toMs = mark.atMs
     const others = around([...intervals, ...left], mark.atMs - quarantineMs, operator)
     if (mark.kind === 'nobody') {
       const endMs = mark.atMs + quarantineMs
-      intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', isErased: false, quarantineMs: endMs, others })
+      intervals.push({ fromMs: mark.atMs, toMs: endMs, row: NOBODY, operator: undefined, country: undefined, session: '', isErased: false, quarantineMs: endMs, others, concerned: namesOf(undefined, others) })
       continue
     }
     intervals.push({
@@ -555,9 +563,14 @@ function intervalsOf(marks: readonly Mark[], sessionMaxMs: number, quarantineMs:
       row, operator, country, session, isErased,
       quarantineMs: isErased ? Number.POSITIVE_INFINITY : others.length > 0 ? mark.atMs + quarantineMs : mark.atMs,
       others,
+      concerned: namesOf(operator, others),
     })
   }
   return intervals
+}
+
+function namesOf(operator: OperatorId | undefined, others: readonly Presence[]): readonly OperatorId[] {
+  return [...new Set([operator, ...others.map((other) => other.operator)])].filter((one) => one !== undefined)
 }
 
 /** Everybody but one who was there after a time, each person once. */

@@ -7,9 +7,9 @@ import type { ConsentState, Decision } from '../domain/consent.ts'
 import { GatewayError } from '../domain/errors.ts'
 import type { OperatorId, PurposeId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, ConsentChange, ConsentRow, ConsentStates, Ledger, LedgerType, StoredEvent, SubjectStore } from '../domain/ports.ts'
+import type { Clock, ConsentChange, ConsentRow, ConsentStates, Ledger, LedgerType, NoticeGiven, StoredEvent, SubjectStore } from '../domain/ports.ts'
 import type { Policy } from '../domain/policy.ts'
-import { historyOf, isNo, isYes, type History, type Widening } from './history.ts'
+import { historyOf, isNo, isYes, passesOn, type History, type RulesTurn } from './history.ts'
 import { canonical, isWider, scopeIn, type Scope } from './scope.ts'
 import { sha256 } from './sealing.ts'
 
@@ -20,6 +20,8 @@ export interface ConsentTableOptions {
   readonly knows: (operator: OperatorId) => boolean
   /** What a yes to a purpose covers now; without it, what the policy's outputs say. Must be JSON. */
   readonly scopeOf?: (purpose: PurposeId) => unknown
+  /** The newest clock time that an earlier run saw (`seenMs`): what had expired by then stays expired, whatever the clock says now. */
+  readonly seenMs?: number
   /** Whether `now` goes beyond `granted`; without it, any field treated otherwise counts as wider. */
   readonly wider?: (granted: unknown, now: unknown) => boolean
   /**
@@ -37,6 +39,8 @@ export interface Changed {
   readonly state: ConsentState
   readonly atMs: number
   readonly policy: string
+  /** Purposes that it was said to: the one named, and for a no those that stand for it in the rules in force. */
+  readonly purposes: readonly PurposeId[]
 }
 
 /** One row is 64 bytes, a line of the processor's cache: 16 sets, of which four are used, or 8 numbers, of which three are used. */
@@ -73,11 +77,14 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   /** Policy -> bit in the notice column. */
   readonly #policies = new Map<string, number>()
   readonly #histories = new LRUCache<number, History>({ max: 1_024 })
-  readonly #widenings: Widening[] = []
+  readonly #turns: RulesTurn[] = []
+  readonly #held = new Set<OperatorId>()
   readonly #scopes = new Map<PurposeId, RecordedScope>()
   #policy: Policy | undefined
   #noticeMask = 0
   #allPurposes = 0
+  #seenMs: number
+  #nextEndMs = NONE
 
   /** The table, as sets and as numbers over the same bytes. */
   #sets = new Int32Array(1_024 * SETS)
@@ -87,6 +94,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   constructor(options: ConsentTableOptions) {
     this.#options = options
     this.#ledger = options.ledger
+    this.#seenMs = options.seenMs ?? 0
     if (!this.#ledger.healthy) return
     for (const event of this.#ledger.events({ type: ['consent.', 'notice.', 'policy.'] })) this.#replay(event)
   }
@@ -95,30 +103,52 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     return this.#rows.size
   }
 
+  /** The newest clock time seen. Expiry and the beginning of a yes go by it, so that a clock that steps back revives and backdates nothing. */
+  get seenMs(): number {
+    return this.#seenMs
+  }
+
   usePolicy(policy: Policy): void {
     if (policy.purposes.length > LIMITS.purposes) throw new GatewayError('TOO-MANY-PURPOSES', `The rules have more than ${LIMITS.purposes} purposes.`, 'Join purposes that always have the same basis.')
     this.#moveBits(new Map(policy.purposes.map((purpose) => [purpose.id, purpose.index])))
     this.#policy = policy
     this.#allPurposes = policy.purposes.reduce((set, purpose) => set | (1 << purpose.index), 0)
     this.#noticeMask = 1 << this.#policyBit(policy.id)
-    if (this.#ledger.healthy) for (const purpose of policy.purposes) this.#recordScope(policy, purpose.id)
+    if (!this.#ledger.healthy) return
+    for (const purpose of policy.purposes) this.#recordScope(policy, purpose.id)
+    for (const { id, replaces } of policy.purposes) for (const replaced of replaces ?? []) this.#inherit(policy, id, replaced)
   }
 
+  /**
+   * See the port. The order of changes is that of this call, which is that of the ledger. A no counts from everybody and at any
+   * time. A yes counts from the person (terminal, portal), or from an agent or administrator with evidence; it beats a no only
+   * when it is the person's newer choice for certain (`checkYes`).
+   * @throws GatewayError UNKNOWN-OPERATOR, UNKNOWN-PURPOSE, NO-RULES, STALE-GRANT, EVIDENCE-MISSING, EXPIRY-PAST, LEDGER-DAMAGED
+   */
   change(change: ConsentChange): Changed {
     const { operator, purpose } = change
     const row = this.rowOf(operator)
     const yes = isYes(change.state)
     // Who left the register can still say no.
     if (row < 0 || (yes && !this.#options.knows(operator))) throw unknownOperator()
-    const now = this.#options.clock.now()
+    const now = this.#time(this.#options.clock.now())
     this.#expireIfDue(row, now)
-    const history = this.#historyOf(row)
-    const current = history.get(purpose)
-    if (!this.#isActive(purpose) && (yes || current === undefined)) throw this.#unknownPurpose()
+    const current = this.#historyOf(row).get(purpose)
+    const heirs = isNo(change.state) ? this.#heirsOf(purpose) : []
+    if (!this.#isActive(purpose) && (yes || (current === undefined && heirs.length === 0))) throw this.#unknownPurpose()
     if (yes) checkYes(change, current, now)
+    const seq = this.#record(row, change, current, now)
+    // A no under the former name of a purpose is a no to what it is called now.
+    for (const heir of heirs) this.#record(row, { ...change, purpose: heir }, this.#historyOf(row).get(heir), now)
+    const state = this.#historyOf(row).get(purpose)?.state ?? 'not_set'
+    return { seq, previous: current?.state ?? 'not_set', state, atMs: now, policy: this.#policy?.id ?? '', purposes: [purpose, ...heirs] }
+  }
 
+  /** Appends a change and puts it in force. Returns its sequence. */
+  #record(row: number, change: ConsentChange, current: ConsentRow | undefined, now: number): number {
+    const { operator, purpose } = change
+    const yes = isYes(change.state)
     const scope = yes && this.#policy !== undefined ? this.#scopeOf(this.#policy, purpose) : undefined
-    const policy = this.#policy?.id ?? ''
     const seq = this.#ledger.append({
       type: `consent.${change.state}` as LedgerType,
       subject: { type: 'operator', id: operator },
@@ -135,8 +165,9 @@ export class ConsentTable implements ConsentStates, SubjectStore {
         machine: change.machine,
         country: change.country,
         given_at: change.givenAtMs,
+        message_sha256: change.messageId,
         supersedes: current?.seq ?? 0,
-        policy,
+        policy: this.#policy?.id ?? '',
         rules: this.#policy?.hash,
         scope: scope !== undefined && scope.text.length <= SCOPE_IN_GRANT ? scope.value : undefined,
         scope_sha256: scope?.sha256,
@@ -145,7 +176,30 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     })
     this.#set(row, purpose, change.state, now, yes ? change.expiresAtMs : undefined, seq)
     this.#histories.delete(row)
-    return { seq, previous: current?.state ?? 'not_set', state: this.#historyOf(row).get(purpose)?.state ?? 'not_set', atMs: now, policy }
+    return seq
+  }
+
+  /** No yes ends by its time before this. `sweep` when it has come, so that what waits is put right before it is asked for. */
+  get nextEndMs(): number {
+    return this.#nextEndMs
+  }
+
+  /** What a person's answer to a purpose is now; undefined when none was ever given. Cold. */
+  standing(operator: OperatorId, purpose: PurposeId): ConsentRow | undefined {
+    const row = this.#rows.get(operator)
+    if (row === undefined || !this.#ledger.healthy) return undefined
+    this.#expireIfDue(row, this.#time(this.#options.clock.now()))
+    return this.#historyOf(row).get(purpose)
+  }
+
+  /** The policy in force, and whether a person was given its notice. */
+  get policyId(): string | undefined {
+    return this.#policy?.id
+  }
+
+  hasNotice(operator: OperatorId): boolean {
+    const row = this.#rows.get(operator)
+    return row !== undefined && (this.#sets[row * SETS + NOTICES]! & this.#noticeMask) !== 0
   }
 
   giveNotice(operator: OperatorId, policyId: string, language: string | undefined, by: string | undefined): number {
@@ -153,29 +207,33 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     if (row < 0) throw unknownOperator()
     const seq = this.#ledger.append({
       type: 'notice.given', subject: { type: 'operator', id: operator },
-      body: { operator, policy: policyId, language, by, at: this.#options.clock.now() },
+      body: { operator, policy: policyId, language, by, at: this.#time(this.#options.clock.now()) },
     })
     this.#sets[row * SETS + NOTICES]! |= 1 << this.#policyBit(policyId)
     return seq
   }
 
-  show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: { readonly policy: string; readonly atMs: number } | undefined; readonly history: readonly StoredEvent[] } {
+  show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: NoticeGiven | undefined; readonly notices: readonly NoticeGiven[]; readonly history: readonly StoredEvent[] } {
     const row = this.#rows.get(operator)
-    if (row !== undefined) this.#expireIfDue(row, this.#options.clock.now())
+    if (row !== undefined) this.#expireIfDue(row, this.#time(this.#options.clock.now()))
     const events = [...this.#ledger.events({ subject: { type: 'operator', id: operator } })]
     const history = events.filter((event) => event.type.startsWith('consent.') || event.type.startsWith('notice.'))
-    const notice = history.findLast((event) => event.type === 'notice.given' && event.body !== undefined)?.body
-    return {
-      rows: [...historyOf(history, this.#widenings).values()],
-      notice: notice === undefined ? undefined : { policy: String(notice['policy']), atMs: Number(notice['at']) },
-      history,
+    const notices = new Map<string, NoticeGiven>()
+    for (const { type, body } of history) {
+      if (type !== 'notice.given' || body === undefined) continue
+      const given = { policy: String(body['policy']), atMs: Number(body['at']), language: body['language'] as string | undefined }
+      // Of several for one policy the newest; in the order in which they were given.
+      notices.delete(given.policy)
+      notices.set(given.policy, given)
     }
+    return { rows: [...historyOf(history, this.#turns).values()], notice: [...notices.values()].at(-1), notices: [...notices.values()], history }
   }
 
   fill(operator: OperatorId, eventMs: number, nowMs: number, into: Decision): boolean {
     if (!this.#ledger.healthy) return false
     const row = this.#rows.get(operator)
     if (row !== undefined) return this.fillRow(row, eventMs, nowMs, into)
+    this.#time(nowMs)
     // Registered but nothing said yet: not_set.
     into.yes = into.siteYes = into.no = into.notice = into.seq = 0
     return this.#options.knows(operator)
@@ -197,8 +255,9 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     const sets = this.#sets
     const seq = numbers[row * NUMBERS + SEQ]
     if (seq === undefined || seq < 0) return false
+    const now = this.#time(nowMs)
     // Written so that a time that is not a number counts as expired and as too early.
-    if (!(nowMs < numbers[row * NUMBERS + UNTIL]!)) this.#expire(row, nowMs)
+    if (!(now < numbers[row * NUMBERS + UNTIL]!)) this.#expire(row, now)
     let yes = sets[row * SETS + YES]!
     let local = sets[row * SETS + LOCAL]!
     if ((yes | local) !== 0 && !(eventMs >= numbers[row * NUMBERS + SINCE]!)) {
@@ -216,7 +275,13 @@ export class ConsentTable implements ConsentStates, SubjectStore {
 
   /** Writes down what has expired, so that no clock that steps back brings it to life again. Call it every minute. */
   sweep(nowMs: number): void {
-    for (let row = 0; row < this.#ids.length; row++) this.#expireIfDue(row, nowMs)
+    const now = this.#time(nowMs)
+    let next = NONE
+    for (let row = 0; row < this.#ids.length; row++) {
+      this.#expireIfDue(row, now)
+      next = Math.min(next, this.#numbers[row * NUMBERS + UNTIL]!)
+    }
+    this.#nextEndMs = next
   }
 
   locate(subject: OperatorId): { readonly records: number } {
@@ -232,6 +297,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   erase(subject: OperatorId): { readonly erased: number; readonly held: number } {
     const row = this.#rows.get(subject)
     if (row === undefined) return { erased: 0, held: 0 }
+    if (this.#held.has(subject)) return { erased: 0, held: 1 }
     this.#rows.delete(subject)
     this.#ids[row] = '' as OperatorId
     this.#sets[row * SETS + YES] = this.#sets[row * SETS + LOCAL] = this.#sets[row * SETS + NO] = this.#sets[row * SETS + NOTICES] = 0
@@ -243,8 +309,10 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     return { erased: 1, held: 0 }
   }
 
-  /** The table only mirrors the ledger; a hold acts there. */
-  hold(): void {}
+  hold(subject: OperatorId, caseId: string | undefined): void {
+    if (caseId === undefined) this.#held.delete(subject)
+    else this.#held.add(subject)
+  }
 
   #addRow(operator: OperatorId): number {
     const row = this.#ids.length
@@ -265,6 +333,11 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   #replay(event: StoredEvent): void {
     const { type, body, seq } = event
     if (body === undefined) return
+    if (Number(body['at']) > this.#seenMs) this.#seenMs = Number(body['at'])
+    if (type === 'policy.replaces') {
+      this.#takeOver(body['purpose'] as PurposeId, body['replaces'] as PurposeId, seq, Number(body['at']))
+      return
+    }
     if (type === 'policy.scope') {
       const purpose = body['purpose'] as PurposeId
       this.#scopes.set(purpose, { seq, sha256: String(body['scope_sha256']), value: body['scope'] })
@@ -294,7 +367,9 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     this.#setFlags(row, purpose, flags)
     if (!isYes(asked)) return
     this.#numbers[row * NUMBERS + SINCE] = Math.max(this.#numbers[row * NUMBERS + SINCE]!, atMs)
-    if (expiresAtMs !== undefined) this.#numbers[row * NUMBERS + UNTIL] = Math.min(this.#numbers[row * NUMBERS + UNTIL]!, expiresAtMs)
+    if (expiresAtMs === undefined) return
+    this.#numbers[row * NUMBERS + UNTIL] = Math.min(this.#numbers[row * NUMBERS + UNTIL]!, expiresAtMs)
+    this.#nextEndMs = Math.min(this.#nextEndMs, expiresAtMs)
   }
 
   #flags(row: number, purpose: PurposeId): number {
@@ -388,7 +463,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     const judge = this.#options.wider ?? ((granted, now) => isWider(granted as Scope, now as Scope))
     const stored = scope.text.length <= LIMITS.ledgerBodyBytes / 2 ? scope.value : undefined
     const wider = before !== undefined && (before.value === undefined || stored === undefined || judge(before.value, scope.value))
-    const at = this.#options.clock.now()
+    const at = this.#time(this.#options.clock.now())
     const seq = this.#ledger.append({
       type: 'policy.scope',
       body: { at, policy: policy.id, rules: policy.hash, purpose, scope: stored, scope_sha256: scope.sha256, wider },
@@ -401,7 +476,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   /** Returns whose yes ended. */
   #invalidate(purpose: PurposeId, seq: number, atMs: number): readonly OperatorId[] {
     const ended: OperatorId[] = []
-    this.#widenings.push({ seq, purpose, atMs })
+    this.#turns.push({ seq, purpose, atMs })
     for (let row = 0; row < this.#ids.length; row++) {
       const flags = this.#flags(row, purpose)
       if ((flags & (Flag.yes | Flag.local)) === 0) continue
@@ -413,12 +488,58 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     return ended
   }
 
-  /** Purposes whose yes was given no later than a time. Cold: reads the person's history, which is then kept for a while. */
+  /** A renamed purpose takes over every no said to what it replaces; written down whenever there is somebody whom that changes. */
+  #inherit(policy: Policy, purpose: PurposeId, replaced: PurposeId): void {
+    if (this.#refusers(purpose, replaced).length === 0) return
+    const at = this.#time(this.#options.clock.now())
+    const seq = this.#ledger.append({ type: 'policy.replaces', body: { at, policy: policy.id, rules: policy.hash, purpose, replaces: replaced } })
+    for (const operator of this.#takeOver(purpose, replaced, seq, at)) this.#options.onEnded?.(operator, purpose, 'invalidated', seq)
+  }
+
+  /** Returns whose yes ended. */
+  #takeOver(purpose: PurposeId, replaced: PurposeId, seq: number, atMs: number): readonly OperatorId[] {
+    const ended: OperatorId[] = []
+    for (const row of this.#refusers(purpose, replaced, seq)) {
+      if ((this.#flags(row, purpose) & (Flag.yes | Flag.local)) !== 0) ended.push(this.#ids[row]!)
+      this.#setFlags(row, purpose, Flag.no)
+      this.#numbers[row * NUMBERS + SEQ] = seq
+    }
+    this.#turns.push({ seq, purpose, atMs, replaced })
+    this.#histories.clear()
+    return ended
+  }
+
+  /** Rows whose no to a replaced purpose is one to its heir, and not yet written there. Only a yes to the heir needs the history. */
+  #refusers(purpose: PurposeId, replaced: PurposeId, beforeSeq = Number.POSITIVE_INFINITY): readonly number[] {
+    const rows = this.#bits.has(replaced) ? this.#ids.keys() : (this.#parked.get(replaced)?.keys() ?? [])
+    return [...rows].filter((row) => {
+      if ((this.#flags(row, replaced) & Flag.no) === 0) return false
+      const own = this.#flags(row, purpose)
+      if ((own & Flag.no) !== 0) return false
+      if (own === 0) return true
+      const events = this.#ledger.events({ subject: { type: 'operator', id: this.#ids[row]! }, type: 'consent.' })
+      const history = historyOf([...events].filter(({ seq }) => seq < beforeSeq), this.#turns)
+      return passesOn(history.get(replaced), history.get(purpose))
+    })
+  }
+
+  #heirsOf(purpose: PurposeId): readonly PurposeId[] {
+    return this.#policy?.purposes.filter(({ replaces }) => replaces?.includes(purpose) === true).map(({ id }) => id) ?? []
+  }
+
+  /** The newest of what any clock reading said. Not a number stays that, and counts as expired. */
+  #time(nowMs: number): number {
+    if (nowMs < this.#seenMs) return this.#seenMs
+    if (nowMs > this.#seenMs) this.#seenMs = nowMs
+    return nowMs
+  }
+
+  /** Purposes whose yes covers what was acquired at a time. Cold: reads the person's history, which is then kept for a while. */
   #coveredAt(row: number, eventMs: number): number {
     let covered = 0
-    for (const { purpose, state, sinceMs } of this.#historyOf(row).values()) {
+    for (const { purpose, state, coversMs } of this.#historyOf(row).values()) {
       const bit = this.#bits.get(purpose)
-      if (bit !== undefined && isYes(state) && sinceMs <= eventMs) covered |= 1 << bit
+      if (bit !== undefined && isYes(state) && coversMs !== undefined && coversMs <= eventMs) covered |= 1 << bit
     }
     return covered
   }
@@ -426,7 +547,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
   #historyOf(row: number): History {
     const ready = this.#histories.get(row)
     if (ready !== undefined) return ready
-    const history = historyOf(this.#ledger.events({ subject: { type: 'operator', id: this.#ids[row]! }, type: 'consent.' }), this.#widenings)
+    const history = historyOf(this.#ledger.events({ subject: { type: 'operator', id: this.#ids[row]! }, type: 'consent.' }), this.#turns)
     this.#histories.set(row, history)
     return history
   }
@@ -449,7 +570,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
       this.#setFlags(row, purpose, 0)
       let endSeq = Number.POSITIVE_INFINITY
       try {
-        const at = this.#options.clock.now()
+        const at = this.#time(this.#options.clock.now())
         endSeq = this.#ledger.enqueue({ type: 'consent.expired', subject: { type: 'operator', id: operator }, body: { at, operator, purpose, supersedes: seq } })
         this.#numbers[row * NUMBERS + SEQ] = endSeq
       } catch {
@@ -475,12 +596,30 @@ function unknownOperator(): GatewayError {
   return new GatewayError('UNKNOWN-OPERATOR', 'This operator is not registered.', 'Add the person to operators.yaml (or through the admin API) first.')
 }
 
-/** A yes that was buffered on a terminal must name what it replaces: otherwise an old one could undo a later withdrawal. */
+/**
+ * Whether a yes counts. What restricts wins unless the yes is the same person's newer choice for certain; the ledger gives the
+ * order, and clocks only take away:
+ * - An agent or administrator needs evidence that the person gave it. [GDPR Art. 7(1)]
+ * - One that names what it replaces counts if that is still the newest.
+ * - One that names nothing must not be older than the newest answer, nor have been buffered for long, nor follow a no of another
+ *   source or machine so closely that two clocks cannot tell which came first. Without an answer so far there is nothing to undo.
+ */
 function checkYes(change: ConsentChange, current: ConsentRow | undefined, now: number): void {
-  const newest = current?.seq ?? 0
-  const late = change.givenAtMs !== undefined && current !== undefined && change.givenAtMs < current.sinceMs
-  if (change.supersedes === undefined ? late : change.supersedes !== newest) {
+  const { source, supersedes, givenAtMs } = change
+  if ((source === 'agent' || source === 'admin') && (change.evidence ?? '').trim() === '') {
+    throw new GatewayError('EVIDENCE-MISSING', 'A grant needs evidence that the person gave it.', 'Say where it is, for example "signed form 2026-114".')
+  }
+  if (supersedes === undefined ? current !== undefined && isLate(change, current, now) : supersedes !== (current?.seq ?? 0)) {
     throw new GatewayError('STALE-GRANT', 'This yes was given before the newest change and does not name it.', 'Ask the person again.')
   }
+  if (givenAtMs !== undefined && !(givenAtMs <= now + LIMITS.eventAheadMs)) throw new GatewayError('STALE-GRANT', 'This yes was given at a time to come.', 'Set the clock of the terminal.')
   if (change.expiresAtMs !== undefined && !(change.expiresAtMs > now)) throw new GatewayError('EXPIRY-PAST', 'This yes has expired already.', 'Give a time in the future, or none.')
+}
+
+/** Whether a yes may be older than the answer that stands. To be asked is no answer. */
+function isLate({ source, machine, givenAtMs }: ConsentChange, current: ConsentRow, now: number): boolean {
+  if (givenAtMs === undefined || current.state === 'requested') return false
+  if (!(givenAtMs >= current.sinceMs && givenAtMs >= now - LIMITS.choiceFreshMs)) return true
+  const isSame = current.source === source && current.machine === machine
+  return isNo(current.state) && !isSame && !(givenAtMs >= current.sinceMs + LIMITS.choiceFreshMs)
 }

@@ -73,7 +73,8 @@ export class SqliteSubjectKeys implements SubjectKeys, SubjectStore {
   readonly #wrapKeys = new Map<string, Uint8Array>()
   readonly #keyId: string
   readonly #gateway = new Map<GatewayRow, Uint8Array>()
-  readonly #cache = new LRUCache<string, Uint8Array>({ max: LIMITS.subjectRowCache })
+  // By size, not by number: the latter makes room for all of them at once, which costs 20 ms at the start.
+  readonly #cache = new LRUCache<string, Uint8Array>({ maxSize: LIMITS.subjectRowCache, sizeCalculation: () => 1 })
   readonly #periods = new LRUCache<string, Uint8Array>({ max: 64 })
   readonly #tombstones: Tombstones
 

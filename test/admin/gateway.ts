@@ -76,8 +76,23 @@ function testControl(changes: ConsentChange[]): Control {
     consent: (operator) => (operator !== CANARY_OPERATOR ? undefined : {
       operator, country: 'DE', notice: { policy: 'awp-2026-11', atMs: NOW },
       rows: [{ purpose: 'improve.statistics' as PurposeId, state: 'refused', sinceMs: NOW, expiresAtMs: undefined, policy: 'awp-2026-11', source: 'portal', seq: 40 }],
-      history: [{ seq: 40, uuid: 'u-40', type: 'consent.refused', schema: 1, gateway: 'depot-7', day: '2026-11-23', body: { purpose: 'improve.statistics' } }],
+      history: [{
+        seq: 40, id: 'u-40', type: 'consent.refused', day: '2026-11-23', atMs: NOW, purpose: 'improve.statistics' as PurposeId, before: 'requested', after: 'refused', source: 'portal', role: 'person',
+        policy: 'awp-2026-11', body: { purpose: 'improve.statistics' },
+      }],
+      looks: [{ atMs: NOW, action: 'consent_shown', role: 'privacy' }],
     }),
+    consentReceipt: (operator, purpose, receipt) => (operator !== CANARY_OPERATOR ? undefined : {
+      '@context': { dpv: 'https://w3id.org/dpv#' }, '@id': `urn:uuid:${receipt}`, '@type': 'dpv:ConsentReceipt', 'dct:identifier': receipt, 'dct:created': new Date(NOW).toISOString(),
+      'dpv:hasRecordOfActivity': [{ '@type': 'dpv:ConsentRecord', 'parapet:purpose': purpose ?? 'improve.statistics', 'dpv:hasConsentStatus': [{ '@type': ['dpv:ConsentRefused'] }] }],
+    }),
+    verifyLedger: () => Promise.resolve({
+      ok: true, events: 41, head: { seq: 41, hash: 'cd'.repeat(32) }, signed: { seq: 41, day: '2026-11-23' }, brokenAt: undefined, reason: undefined, unindexed: 0,
+      days: { first: '2026-11-01', last: '2026-11-23' }, types: { 'consent.refused': 1, 'policy.scope': 40 }, headKey: 'MCowBQ==',
+    }),
+    ledgerEvents: ({ after, limit, type }) => [40, 41].filter((seq) => seq > after).slice(0, limit).map((seq) => ({
+      seq, uuid: `u-${seq}`, type: type ?? 'consent.refused', schema: 1, gateway: 'depot-7', day: '2026-11-23', subjectTag: 'ab'.repeat(32), keyId: 'row', prev: 'ab'.repeat(32), hash: 'cd'.repeat(32),
+    })),
     machines: () => ({ machines: [machine], total: 1 }),
     addMachine: (entry, password) => {
       if (entry.id === CANARY_MACHINE) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id exists.', 'Choose another id.')

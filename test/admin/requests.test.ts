@@ -33,7 +33,15 @@ describe('problems [RFC 9457]', () => {
     ['POST',   CONSENT,                   '{"purpose":"a","state":"CANARY"}',                                           400, 'INVALID'],
     ['POST',   CONSENT,                   '{"purpose":7,"state":"withdrawn"}',                                          400, 'INVALID'],
     ['POST',   CONSENT,                   '{"purpose":"a","state":"invalidated"}',                                      400, 'INVALID'],
-    ['POST',   CONSENT,                   '{"purpose":"a","state":"requested"}',                                        400, 'INVALID'],
+    ['POST',   CONSENT,                   '{"purpose":"a","state":"not_set"}',                                          400, 'INVALID'],
+    ['POST',   CONSENT,                   '{"purpose":"a","state":"expired"}',                                          400, 'INVALID'],
+    ['GET',    `${CONSENT}/receipt?CANARY=1`, undefined,                                                                400, 'UNKNOWN-KEY'],
+    ['GET',    `${CONSENT}/receipt?purpose=a%20CANARY`, undefined,                                                      400, 'INVALID'],
+    ['GET',    '/v1/operators/op-CANARY-none/consent/receipt', undefined,                                               404, 'UNKNOWN-OPERATOR'],
+    ['GET',    '/v1/ledger/events?limit=1001', undefined,                                                               400, 'INVALID'],
+    ['GET',    '/v1/ledger/events?after=-1', undefined,                                                                 400, 'INVALID'],
+    ['GET',    '/v1/ledger/events?day=CANARY', undefined,                                                               400, 'INVALID'],
+    ['GET',    '/v1/ledger/events?type=consent%25CANARY', undefined,                                                    400, 'INVALID'],
     ['POST',   CONSENT,                   '{"__proto__":{},"purpose":"a","state":"withdrawn"}',                         400, 'BAD-JSON'],
     ['POST',   CONSENT,                   '{"purpose":"a","state":"granted"}',                                          422, 'EVIDENCE-MISSING'],
     ['POST',   CONSENT,                   '{"purpose":"a","state":"local_only","evidence":"  "}',                       422, 'EVIDENCE-MISSING'],
@@ -142,6 +150,8 @@ describe('changes', () => {
   test('every look at a person and every change is audited; refusals of changes too', async () => {
     const own = await startAdmin()
     await send('GET', CONSENT, undefined, undefined, own)
+    await send('GET', `${CONSENT}/receipt?purpose=improve.statistics`, undefined, undefined, own)
+    await send('GET', '/v1/ledger', undefined, undefined, own)
     await send('GET', '/v1/sessions', undefined, undefined, own)
     await send('POST', `/v1/operators/${CANARY_OPERATOR}/notice`, {}, undefined, own)
     await send('POST', '/v1/machines', { id: 'SN-2', fleet: 'north' }, undefined, own)
@@ -149,9 +159,49 @@ describe('changes', () => {
     await send('DELETE', '/v1/tokens/grafana', undefined, undefined, own)
     await send('POST', '/v1/operators/nobody/consent', { purpose: 'a', state: 'withdrawn' }, undefined, own)
     expect(own.audited.map(({ action }) => action)).toEqual([
-      'consent.shown', 'sessions.shown', 'notice.given', 'machine.added', 'token.created', 'token.ended', 'refused.changeConsent',
+      'consent.shown', 'consent.exported', 'ledger.verified', 'sessions.shown', 'notice.given', 'machine.added', 'token.created', 'token.ended', 'refused.changeConsent',
     ])
     await own.admin.close()
+  })
+
+  test('what was asked of a person changes no answer and needs no evidence', async () => {
+    expect((await send('POST', CONSENT, { purpose: 'improve.statistics', state: 'requested', language: 'fr' })).json()).toMatchObject({ state: 'requested', receipt: 'r-1' })
+    expect(it.changes.at(-1)).toMatchObject({ state: 'requested', evidence: undefined, language: 'fr' })
+  })
+
+  test('a person\'s consent: who asked, when, and what was in force', async () => {
+    expect((await send('GET', CONSENT)).json()).toEqual({
+      operator: CANARY_OPERATOR, country: 'DE', notice: { policy: 'awp-2026-11', at: '2026-11-23T12:00:00.000Z' },
+      purposes: [{ purpose: 'improve.statistics', state: 'refused', since: '2026-11-23T12:00:00.000Z', policy: 'awp-2026-11', source: 'portal', seq: 40 }],
+      history: [{
+        seq: 40, id: 'u-40', type: 'consent.refused', day: '2026-11-23', at: '2026-11-23T12:00:00.000Z', purpose: 'improve.statistics', before: 'requested', after: 'refused',
+        asked_by: { role: 'person', source: 'portal' }, policy: 'awp-2026-11', body: { purpose: 'improve.statistics' },
+      }],
+      looks: [{ at: '2026-11-23T12:00:00.000Z', action: 'consent_shown', role: 'privacy' }],
+    })
+  })
+
+  test('the receipt is JSON-LD, whole as the gateway made it, and its number is audited', async () => {
+    const own = await startAdmin()
+    const answer = await send('GET', `${CONSENT}/receipt?purpose=personalise`, undefined, undefined, own)
+    expect(answer.headers['content-type']).toMatch(/^application\/ld\+json/)
+    const receipt: Record<string, unknown> = answer.json()
+    expect(receipt).toMatchObject({ '@context': { dpv: 'https://w3id.org/dpv#' }, 'dpv:hasRecordOfActivity': [{ '@type': 'dpv:ConsentRecord', 'parapet:purpose': 'personalise', 'dpv:hasConsentStatus': [{ '@type': ['dpv:ConsentRefused'] }] }] })
+    expect(receipt['dct:identifier']).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+    expect(own.audited).toMatchObject([{ action: 'consent.exported', operator: CANARY_OPERATOR, purpose: 'personalise', detail: receipt['dct:identifier'] }])
+    await own.admin.close()
+  })
+
+  test('the ledger: a verdict, and clear columns in pages that end', async () => {
+    expect((await send('GET', '/v1/ledger')).json()).toMatchObject({ ok: true, events: 41, head: { seq: 41 }, signed: { seq: 41, day: '2026-11-23' }, unindexed: 0, types: { 'policy.scope': 40 }, head_key: 'MCowBQ==' })
+    const first: { events: { seq: number }[]; next?: number } = (await send('GET', '/v1/ledger/events?limit=1&after=39')).json()
+    expect([first.events.map(({ seq }) => seq), first.next]).toEqual([[40], 40])
+    const rest: { events: Record<string, unknown>[] } = (await send('GET', '/v1/ledger/events?after=40&type=consent.refused&day=2026-11-23')).json()
+    expect(rest).not.toHaveProperty('next')
+    expect(rest.events.map((event) => Object.keys(event).sort())).toEqual([['day', 'gateway', 'hash', 'key_id', 'prev', 'schema', 'seq', 'subject_tag', 'type', 'uuid']])
+    const broken = await startAdmin({}, { verifyLedger: () => Promise.resolve({ ok: false, events: 5, head: { seq: 5, hash: 'ab' }, signed: undefined, brokenAt: 6, reason: 'event 6 is missing', unindexed: 0, days: undefined, types: {}, headKey: 'k' }) })
+    expect((await send('GET', '/v1/ledger', undefined, undefined, broken)).json()).toEqual({ ok: false, events: 5, head: { seq: 5, hash: 'ab' }, broken_at: 6, reason: 'event 6 is missing', unindexed: 0, types: {}, head_key: 'k' })
+    await broken.admin.close()
   })
 
   test('a new machine gets a password that is nowhere but in the answer', async () => {

@@ -1,12 +1,16 @@
-/** consent, status, machines and keys, against a real admin listener and real files. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+/** consent, ledger, status, machines and keys, against a real admin listener and real files. */
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { scryptSync } from 'node:crypto'
+import { DatabaseSync } from 'node:sqlite'
 import { parse as parseYaml } from 'yaml'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runCommand } from '../../src/cli/command.ts'
+import { openBooks } from '../../src/consent/books.ts'
+import { createRootKey, loadRootKey } from '../../src/consent/root.ts'
 import { CANARY_OPERATOR, startAdmin } from '../admin/gateway.ts'
 import type { TestAdmin } from '../admin/gateway.ts'
+import { clockAt, op, policy, register, says } from '../consent/fixture.ts'
 import { testIo } from './io.ts'
 import type { TestIo } from './io.ts'
 
@@ -35,7 +39,7 @@ describe('parapet consent', () => {
     expect(gateway.changes.at(-1)).toMatchObject({ state: 'withdrawn', by: 'test-privacy', source: 'agent' })
   })
 
-  test.each([['refuse', 'refused'], ['object', 'objected'], ['grant --evidence form-7', 'granted'], ['grant --evidence form-7 --local-only', 'local_only']])('%s -> %s', async (words, state) => {
+  test.each([['refuse', 'refused'], ['object', 'objected'], ['request', 'requested'], ['grant --evidence form-7', 'granted'], ['grant --evidence form-7 --local-only', 'local_only']])('%s -> %s', async (words, state) => {
     expect((await run(`consent ${words} --operator ${CANARY_OPERATOR} --purpose a.b --format json`)).out).toContain(`"state": "${state}"`)
     expect(gateway.changes.at(-1)).toMatchObject({ state, purpose: 'a.b' })
   })
@@ -43,16 +47,34 @@ describe('parapet consent', () => {
   test('show and notice', async () => {
     const { out } = await run(`consent show --operator ${CANARY_OPERATOR}`)
     expect(out).toMatch(/improve\.statistics\s+refused/)
-    expect(out).toMatch(/40\s+2026-11-23\s+consent\.refused\s+purpose=improve\.statistics/)
+    // When, what was in force before and after, who asked, under which policy.
+    expect(out).toMatch(/40\s+2026-11-23T12:00:00\.000Z\s+improve\.statistics: requested -> refused\s+person through portal\s+policy=awp-2026-11/)
+    expect(out).toContain('Looked at through the API once before, last at 2026-11-23T12:00:00.000Z by the role privacy.')
     expect(JSON.parse((await run(`consent show --operator ${CANARY_OPERATOR} --format json`)).out)).toMatchObject({ operator: CANARY_OPERATOR, country: 'DE' })
     expect((await run(`consent notice --operator ${CANARY_OPERATOR} --policy awp-2026-11`)).out).toContain('awp-2026-11')
+  })
+
+  test('one purpose alone', async () => {
+    const shown = JSON.parse((await run(`consent show --operator ${CANARY_OPERATOR} --purpose personalise --format json`)).out) as { purposes: unknown; history: unknown }
+    expect([shown.purposes, shown.history]).toEqual([[], []])
+    expect((await run(`consent show --operator ${CANARY_OPERATOR} --purpose improve.statistics`)).out).toContain('requested -> refused')
+  })
+
+  test.each([['export'], ['show --format jsonld']])('%s: the receipt in JSON-LD', async (words) => {
+    const { code, out } = await run(`consent ${words} --operator ${CANARY_OPERATOR} --purpose personalise`)
+    expect(code).toBe(0)
+    expect(JSON.parse(out)).toMatchObject({ '@type': 'dpv:ConsentReceipt', 'dpv:hasRecordOfActivity': [{ 'parapet:purpose': 'personalise', 'dpv:hasConsentStatus': [{ '@type': ['dpv:ConsentRefused'] }] }] })
   })
 
   // prettier-ignore
   test.each([
     ['consent grant --operator x --purpose p',             2, 'consent grant needs --evidence'],
     ['consent withdraw --operator x',                      2, 'consent withdraw needs --purpose'],
-    ['consent show --operator x --purpose p',              2, '--purpose does not go with consent show'],
+    ['consent show --operator x --evidence e',             2, '--evidence does not go with consent show'],
+    ['consent request --operator x',                       2, 'consent request needs --purpose'],
+    ['consent request --operator x --purpose p --evidence e', 2, '--evidence does not go with consent request'],
+    ['consent withdraw --operator x --purpose p --format jsonld', 2, '--format jsonld does not go with consent withdraw'],
+    ['consent export --operator nobody',                   1, 'No operator has this id.'],
     ['consent withdraw --purpose p',                       2, 'The option --operator is needed.'],
     ['consent withdraw --operator nobody --purpose p',     1, 'No operator has this id.'],
     ['consent withdraw --operator x --purpose p --url ftp://x', 1, 'cross a network in clear'],
@@ -79,6 +101,136 @@ describe('parapet consent', () => {
     expect((await run(`consent show --operator ${CANARY_OPERATOR}`, io)).code).toBe(0)
     chmodSync(join(io.cwd, 'config/keep/admin.token'), 0o644)
     expect((await run(`consent show --operator ${CANARY_OPERATOR}`, io)).err).toContain('admin.token can be read by others. Run: chmod 600')
+  })
+})
+
+describe('parapet ledger', () => {
+  const clock = clockAt()
+
+  /** A data folder with keys and ten events: notices, answers, a change of rules. */
+  function dataFolder(): TestIo {
+    const io = testIo()
+    const data = join(io.cwd, 'keep')
+    const books = openBooks({ folder: data, root: createRootKey(join(data, 'root.key')), tenant: 'hire-co', gateway: 'depot-7', clock })
+    register(books)
+    books.usePolicy(policy())
+    books.states.giveNotice(op('op-ada'), 'awp-2026-11', 'de', 'desk')
+    for (const state of ['requested', 'granted', 'withdrawn', 'granted', 'refused'] as const) {
+      clock.ms += 60_000
+      books.states.change(says('op-ada', 'improve.statistics', state, { evidence: 'form 17', source: 'agent' }))
+    }
+    books.ledger.append({ type: 'rules.activated', body: { hash: 'ab' } })
+    books.close()
+    mkdirSync(join(io.cwd, 'config'))
+    writeFileSync(join(io.cwd, 'config/gateway.yaml'), 'tenant: hire-co\ndata: ../keep\n')
+    return io
+  }
+  const harm = (io: TestIo, sql: string): void => {
+    const database = new DatabaseSync(join(io.cwd, 'keep/ledger.db'))
+    const triggers = database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").all().map((row) => String(row['sql']))
+    database.exec(`DROP TRIGGER event_is_final; DROP TRIGGER event_stays; ${sql}; ${triggers.join(';')}`)
+    database.close()
+  }
+
+  test('verify: whole, with head and counts; without the keys the chain alone', async () => {
+    const io = dataFolder()
+    const { code, out } = await run('ledger verify', io)
+    expect(code).toBe(0)
+    expect(out).toContain('Ledger in keep: every event is there, unchanged and in order')
+    expect(out).toMatch(/events\s+10, of 2026-11-23/)
+    expect(out).toMatch(/head\s+10:[0-9a-f]{64}/)
+    expect(out).toMatch(/signed head\s+event 10, on 2026-11-23/)
+    expect(out).toMatch(/consent\.granted 2/)
+    expect(out).not.toMatch(/op-ada|improve\.statistics|form 17/)
+    const whole = JSON.parse((await run('ledger verify --format json', testIo('', {}, io.cwd))).out) as { ok: boolean; head: { seq: number; hash: string }; head_key: string }
+    expect(whole).toMatchObject({ ok: true, events: 10, head: { seq: 10 }, unindexed: 0 })
+    // An auditor's copy: the ledger and its head, nothing else.
+    for (const name of ['root.key', 'keys.db', 'tombstones', 'identities.db']) rmSync(join(io.cwd, 'keep', name))
+    const audit = async (words = ''): Promise<{ code: number; out: string }> => run(`ledger verify ${words}`, testIo('', {}, io.cwd))
+    expect((await audit()).out).toMatch(/checked\s+chain, head, not its signature/)
+    expect((await audit(`--head-key ${whole.head_key} --head 10:${whole.head.hash}`)).out).toMatch(/checked\s+chain, signed head/)
+    const other = 'MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo='
+    expect(await audit(`--head-key ${other}`)).toMatchObject({ code: 1, out: expect.stringContaining('another key signed it') as string })
+    expect(await audit(`--head 7:${whole.head.hash}`)).toMatchObject({ code: 1, out: expect.stringContaining('event 7 is not the one that the head noted elsewhere names') as string })
+  })
+
+  // prettier-ignore
+  test.each([
+    ['an event is gone',       'DELETE FROM event WHERE seq = 6',                                       6,  'event 6 is missing'],
+    ['the end is cut off',     'DELETE FROM event WHERE seq > 8',                                       9,  'the ledger ends at event 8, the signed head at 10'],
+    ['a refusal became a yes', "UPDATE event SET type = 'consent.granted' WHERE seq = 9",               9,  'event 9 was changed'],
+  ])('verify: %s', async (_name, sql, at, why) => {
+    const io = dataFolder()
+    harm(io, sql)
+    const { code, out } = await run('ledger verify', io)
+    expect(code).toBe(1)
+    expect(out).toContain(`BROKEN at event ${at}`)
+    expect(out).toContain(why)
+    expect(out).toContain('restore the data folder from a copy that verifies')
+    expect(JSON.parse((await run('ledger verify --format json', testIo('', {}, io.cwd))).out)).toMatchObject({ ok: false, broken_at: at })
+  })
+
+  test('verify: the whole folder was put back from a backup; only a head noted elsewhere tells', async () => {
+    const io = dataFolder()
+    cpSync(join(io.cwd, 'keep'), join(io.cwd, 'yesterday'), { recursive: true })
+    const books = openBooks({ folder: join(io.cwd, 'keep'), root: loadRootKey(join(io.cwd, 'keep/root.key')), tenant: 'hire-co', gateway: 'depot-7', clock })
+    books.ledger.append({ type: 'rules.activated', body: { hash: 'cd' } })
+    const { seq, hash } = books.ledger.head
+    books.close()
+    const look = async (words: string): Promise<{ code: number; out: string }> => run(`ledger verify ${words}`, testIo('', {}, io.cwd))
+    expect((await look(`--head ${seq}:${hash}`)).code).toBe(0)
+    expect((await look('--data yesterday')).code).toBe(0)
+    expect(await look(`--data yesterday --head ${seq}:${hash}`)).toMatchObject({ code: 1, out: expect.stringContaining('the head noted elsewhere at 11: events were cut off or an old copy was restored') as string })
+  })
+
+  test('export: clear columns without keys; bodies only when asked for and with the folder\'s keys', async () => {
+    const io = dataFolder()
+    const lines = async (words: string, cwd = io.cwd): Promise<Record<string, unknown>[]> => (await run(`ledger export ${words}`, testIo('', {}, cwd))).out.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Record<string, unknown>)
+    const all = await lines('')
+    expect(all.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    expect(Object.keys(all[4]!)).toEqual(['seq', 'uuid', 'type', 'schema', 'gateway', 'day', 'subject_tag', 'key_id', 'prev', 'hash'])
+    expect(JSON.stringify(all)).not.toMatch(/op-ada|improve\.statistics|form 17/)
+    expect((await lines('--type consent.granted')).map(({ seq }) => seq)).toEqual([6, 8])
+    expect((await lines('--type consent. --after 7')).map(({ seq }) => seq)).toEqual([8, 9])
+    expect(await lines('--day 2026-11-22')).toEqual([])
+    expect((await lines('--day 2026-11-23 --type rules.')).map(({ seq }) => seq)).toEqual([10])
+    expect((await lines('--bodies --type consent. --after 7')).map(({ seq, body }) => [seq, (body as { purpose: string }).purpose])).toEqual([[8, 'improve.statistics'], [9, 'improve.statistics']])
+    rmSync(join(io.cwd, 'keep/root.key'))
+    expect((await run('ledger export --bodies', testIo('', {}, io.cwd))).err).toContain('root.key or keys.db is not in the data folder')
+    expect(await lines('')).toEqual(all)
+  })
+
+  test('through the admin API: verify and export, clear columns alone, for the privacy role', async () => {
+    const { code, out } = await run(`ledger verify --url ${url}`)
+    expect([code, out.split('\n')[0]]).toEqual([0, `Ledger in ${url}: every event is there, unchanged and in order`])
+    expect(out).toMatch(/head key\s+MCowBQ==/)
+    const exported = await run(`ledger export --url ${url} --after 39`)
+    expect(exported.out.trim().split('\n').map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual([40, 41])
+    expect(await run(`ledger verify --url ${url}`, testIo('', { PARAPET_TOKEN: gateway.tokens.engineer }))).toMatchObject({ code: 1, err: 'parapet: The role engineer does not have the scope ledger:read. Roles that have it: privacy, admin.\n' })
+  })
+
+  // prettier-ignore
+  test.each([
+    ['ledger verify',                             1, 'There is no ledger.db in data.'],
+    ['ledger verify --data nix',                  1, 'There is no ledger.db in nix.'],
+    ['ledger verify --head 12',                   1, 'There is no ledger.db'],
+    ['ledger verify --bodies',                    2, '--bodies does not go with ledger verify'],
+    ['ledger export --head 1:2',                  2, '--head does not go with ledger export'],
+    ['ledger export --after x',                   2, '--after is a sequence number'],
+    ['ledger export --day yesterday',             2, '--day is written 2026-11-23'],
+    ['ledger export --bodies --url http://127.0.0.1:1', 2, '--bodies reads files and does not go with --url'],
+    ['ledger verify --url http://127.0.0.1:1',    1, 'No gateway answers at http://127.0.0.1:1.'],
+    ['ledger mend',                               2, 'parapet ledger does not know "mend"'],
+  ])('%s -> %i', async (line, code, text) => {
+    const result = await run(line)
+    expect([result.code, result.out]).toEqual([code, ''])
+    expect(result.err).toContain(text)
+  })
+
+  test('a head in the wrong form, another tenant', async () => {
+    const io = dataFolder()
+    expect(await run('ledger verify --head 12', io)).toMatchObject({ code: 2, err: expect.stringContaining('--head is written SEQ:HASH') as string })
+    expect(await run('ledger verify --tenant other', testIo('', {}, io.cwd))).toMatchObject({ code: 1, err: expect.stringContaining('sealed under another root key or tenant') as string })
   })
 })
 

@@ -10,10 +10,10 @@ export interface TestIo extends Io {
   readonly err: () => string
 }
 
-export function testIo(stdin: string | Uint8Array = '', env: Readonly<Record<string, string>> = {}): TestIo {
+export function testIo(stdin: string | Uint8Array = '', env: Readonly<Record<string, string>> = {}, cwd: string = mkdtempSync(join(tmpdir(), 'parapet-cli-'))): TestIo {
   const [stdout, stderr] = [kept(), kept()]
   return {
-    stdin: Readable.from([Buffer.from(stdin)]), stdout: stdout.stream, stderr: stderr.stream, env, cwd: mkdtempSync(join(tmpdir(), 'parapet-cli-')),
+    stdin: Readable.from([Buffer.from(stdin)]), stdout: stdout.stream, stderr: stderr.stream, env, cwd,
     out: stdout.text, err: stderr.text,
   }
 }

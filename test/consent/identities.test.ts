@@ -64,6 +64,29 @@ describe('whose card it is', () => {
     expect(books.identities.find('C', Number.NaN)).toBeUndefined()
   })
 
+  it('says when any card changes hands, whether a list says the time or was read at it', () => {
+    const clock = clockAt()
+    const books = open(folder(), clock)
+    expect(books.identities.borders(10)).toEqual([])
+    books.identities.load([entry('op-ada', ['C', 'D']), entry('op-ben', ['E'], { validFromMs: MORNING - DAY })])
+    expect(books.identities.borders(10)).toEqual([MORNING - DAY])
+    clock.ms += DAY
+    books.identities.load([entry('op-ada', ['D']), entry('op-ben', ['C', 'E'], { validFromMs: MORNING - DAY })])
+    const borders = books.identities.borders(10)
+    expect(borders).toEqual([MORNING - DAY, MORNING + DAY])
+    expect(books.identities.borders(1)).toEqual([MORNING + DAY])
+    // Between two borders, and before and after them all, every card stands for the same.
+    for (const card of ['C', 'D', 'E']) {
+      const holder = (at: number): string | undefined => books.identities.find(card, at)?.operator
+      for (const [i, border] of borders.entries()) {
+        const next = borders[i + 1] ?? border + 10 * DAY
+        expect(new Set([border, (border + next) / 2, next - 1].map(holder)).size, `${card} after ${i}`).toBe(1)
+      }
+    }
+    expect(books.identities.find('C', MORNING + DAY - 1)?.operator).toBe('op-ada')
+    expect(books.identities.find('C', MORNING + DAY)?.operator).toBe('op-ben')
+  })
+
   it('refuses a list that contradicts itself, whole, and without naming anybody', () => {
     const books = open(folder(), clockAt())
     register(books)

@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
 import { atLeast, openDatabase } from '../../src/consent/database.ts'
-import { SqliteLedger } from '../../src/consent/ledger.ts'
+import { auditChain, SqliteLedger } from '../../src/consent/ledger.ts'
+import { macUnder } from '../../src/consent/sealing.ts'
 import { SqliteSubjectKeys } from '../../src/consent/subjects.ts'
 import { nobody } from '../../src/domain/consent.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
@@ -96,6 +97,17 @@ describe('stored form', () => {
       previous = hash
     }
     database.close()
+  })
+
+  it('the quick MAC of the index is HMAC-SHA256, for messages of any length, one after another', () => {
+    for (const seed of [1, 2, 3]) {
+      const key = createHash('sha256').update(String(seed)).digest()
+      const mac = macUnder(key)
+      for (const length of [0, 1, 32, 64, 88, 255, 256, 257, 1_000, 88]) {
+        const message = Buffer.alloc(length, seed * 37 + length)
+        expect([length, mac(message)]).toEqual([length, createHmac('sha256', key).update(message).digest('hex')])
+      }
+    }
   })
 
   it('a grant carries what must be proven later', () => {
@@ -289,6 +301,16 @@ describe('damage is found, and closes everything', () => {
     ['a withdrawal is given to nobody in the index', (path) => sql(path, "UPDATE subject_event SET subject = x'' WHERE seq = 8"), 8],
     ['a withdrawal is given to somebody else in the index', (path) => sql(path, 'UPDATE subject_event SET subject = (SELECT subject FROM subject_event WHERE seq = 6) WHERE seq = 8'), 8],
     ['a trigger is gone', (path) => sql(path, ''), undefined],
+    ['an event is moved behind the last one', (path) => sql(path, 'UPDATE event SET seq = 99 WHERE seq = 8'), 8],
+    ['an event of nobody gets an empty tag, so that its key seems to be destroyed', (path) => sql(path, "UPDATE event SET subject_tag = x'' WHERE seq = 1"), 1],
+    ['an event of a person loses its tag', (path) => sql(path, 'UPDATE event SET subject_tag = NULL WHERE seq = 8'), 8],
+    ['bytes move from one column to the next', (path) => sql(path, 'UPDATE event SET uuid = substr(uuid, 1, 15), subject_tag = CAST(substr(uuid, 16) || subject_tag AS BLOB) WHERE seq = 8'), 8],
+    ['the MAC of an index entry is changed', (path) => sql(path, "UPDATE subject_event SET mac = x'00112233445566778899aabbccddeeff' WHERE seq = 8"), 8],
+    ['the ledger gets another id', (path) => sql(path, "UPDATE ledger SET id = 'b58ce1a1-62ac-4f40-a3c5-b8d1e9c3ed27'"), undefined],
+    ['yesterday\'s head is put back', (path) => restore(path, ['ledger.head']), undefined],
+    ['the newer half of the head is overwritten', (path) => { const head = readFileSync(join(path, 'ledger.head'), 'latin1'); const at = head.slice(0, 512).includes(' 13 ') && !head.slice(512).includes(' 13 ') ? 0 : 512; writeFileSync(join(path, 'ledger.head'), `${head.slice(0, at)}${' '.repeat(512)}${head.slice(at + 512)}`) }, undefined],
+    ['a hash in the head is changed', (path) => writeFileSync(join(path, 'ledger.head'), readFileSync(join(path, 'ledger.head'), 'latin1').replaceAll(/[0-9a-f]{64}/g, 'ab'.repeat(32))), undefined],
+    ['the head in keys.db is taken away', (path) => keysSql(path, "DELETE FROM fact WHERE name = 'ledger-head'"), undefined],
     ['yesterday\'s ledger is put back', (path) => restore(path, ['ledger.db']), 13],
     ['yesterday\'s ledger and head are put back', (path) => restore(path, ['ledger.db', 'ledger.head']), 13],
     ['the ledger is taken away', (path) => remove(path, 'ledger.db'), undefined],
@@ -315,6 +337,96 @@ describe('damage is found, and closes everything', () => {
     expect(damage[0]).not.toMatch(/op-|SN-|statistics/)
     expect(() => books.ledger.append({ type: 'rules.activated', body: {} })).toThrow(expect.objectContaining({ code: 'LEDGER-DAMAGED' }))
     if (at !== undefined) expect(books.ledger.verify()).toMatchObject({ ok: false, brokenAt: at })
+    closed(books)
+  })
+
+  /** Whatever the table was read from before the damage was found, nobody is known: not who said yes, not who is signed on. */
+  function closed(books: Books): void {
+    books.usePolicy(policy())
+    const now = MORNING + 10 * 60_000
+    const into = nobody()
+    for (const who of ['op-ada', 'op-ben', 'op-cem']) expect(books.states.fill(op(who), now, now, into), who).toBe(false)
+    try {
+      books.sessions.signOn(machine('SN-1'), { operator: op('op-cem'), kind: 'personal', country: undefined, validFromMs: 0, validToMs: Number.MAX_SAFE_INTEGER }, now, now)
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'LEDGER-DAMAGED' })
+    }
+    for (const id of ['SN-1', 'SN-CANARY-1']) {
+      books.sessions.decide(machine(id), now, now, into)
+      expect(into).toEqual({ ...nobody(), collection: true })
+    }
+    expect(() => books.states.change(says('op-cem', 'personalise', 'granted'))).toThrow(expect.objectContaining({ code: 'LEDGER-DAMAGED' }))
+  }
+
+  it('what the table above closes is open otherwise', () => {
+    const path = folder()
+    written(path)
+    const books = open(path, clockAt(MORNING + 10 * 60_000))
+    books.usePolicy(policy())
+    const into = nobody()
+    expect(books.states.fill(op('op-cem'), MORNING + 10 * 60_000, MORNING + 10 * 60_000, into)).toBe(true)
+    // personalise is the third purpose.
+    expect(into.yes).toBe(4)
+  })
+
+  it('every column of every event, changed at its beginning, middle and end', () => {
+    const path = folder()
+    written(path)
+    const whole = readFileSync(join(path, 'ledger.db'))
+    const database = new DatabaseSync(join(path, 'ledger.db'), { readOnly: true })
+    const rows = database.prepare('SELECT * FROM event ORDER BY seq').all()
+    database.close()
+    let tried = 0
+    for (const row of rows) {
+      const seq = Number(row['seq'])
+      for (const [column, value] of Object.entries(row)) {
+        if (column === 'seq' || value === null) continue
+        // One place for each pair, so that the whole stays quick; over all events every column has all three.
+        for (const place of [['first', 'middle', 'last'][(seq + column.length) % 3]!]) {
+          writeFileSync(join(path, 'ledger.db'), whole)
+          for (const side of ['ledger.db-wal', 'ledger.db-shm']) remove(path, side)
+          sql(path, `UPDATE event SET ${column} = $bytes WHERE seq = ${seq}`, altered(value, place))
+          const keys = new SqliteSubjectKeys({ folder: path, root: ROOT, tenant: 'demo', readOnly: true })
+          const ledger = new SqliteLedger({ folder: path, keys, gateway: 'depot-7', clock: clockAt(), readOnly: true })
+          expect(ledger.report(), `${column} of ${seq}, ${place}`).toMatchObject({ ok: false, brokenAt: seq, events: seq - 1 })
+          const audit = auditChain(path, undefined)
+          expect(audit, `${column} of ${seq}, ${place}, without keys`).toMatchObject({ ok: false, brokenAt: seq })
+          ledger.close()
+          keys.close()
+          tried++
+        }
+      }
+    }
+    expect(tried).toBe(rows.reduce((sum, row) => sum + Object.values(row).filter((value) => value !== null).length - 1, 0))
+  })
+
+  // What a crash leaves: changes that are in the log and not yet in the database file.
+  const logs: readonly (readonly [what: string, harm: (wal: Buffer) => Buffer | undefined])[] = [
+    ['the log is taken away', () => undefined],
+    ['the log is emptied', () => Buffer.alloc(0)],
+    ['the last byte of the log is cut off', (wal) => wal.subarray(0, -1)],
+    ['the log is cut in half', (wal) => wal.subarray(0, wal.length >> 1)],
+    ['a byte of the last page in the log is changed', (wal) => flippedAt(wal, wal.length - 100)],
+    ['a byte of the header of the log is changed', (wal) => flippedAt(wal, 17)],
+  ]
+
+  it.each(logs)('after a crash, %s', (_, harm) => {
+    const path = folder()
+    const books = open(path, clockAt())
+    register(books)
+    books.usePolicy(policy())
+    books.states.change(says('op-cem', 'personalise', 'granted'))
+    books.states.change(says('op-cem', 'personalise', 'withdrawn'))
+    const killed = copyOf(path)
+    for (const side of ['ledger.db-shm', 'keys.db-shm', 'identities.db-shm']) remove(killed, side)
+    const intact = open(copyOf(killed), clockAt())
+    expect([intact.ledger.healthy, intact.ledger.head.seq]).toEqual([true, 5])
+    const wal = harm(readFileSync(join(killed, 'ledger.db-wal')))
+    if (wal === undefined) remove(killed, 'ledger.db-wal')
+    else writeFileSync(join(killed, 'ledger.db-wal'), wal)
+    const again = open(killed, clockAt(MORNING + 10 * 60_000))
+    expect(again.ledger.healthy).toBe(false)
+    closed(again)
   })
 
   it('while it is untouched it is healthy: the table above can fail', () => {
@@ -375,6 +487,32 @@ describe('damage is found, and closes everything', () => {
     expect(open(copyOf(killed), clockAt()).ledger.healthy).toBe(true)
     sql(killed, 'DELETE FROM event WHERE seq = 5')
     expect(open(killed, clockAt()).ledger.damage).toMatch(/ends at event 4, the signed head at 5/)
+  })
+
+  it('an index entry that was deleted is missed by verify and found again at the next start', () => {
+    const path = folder()
+    written(path)
+    sql(path, 'DELETE FROM subject_event WHERE seq IN (7, 8)')
+    const keys = new SqliteSubjectKeys({ folder: path, root: ROOT, tenant: 'demo', readOnly: true })
+    const reader = new SqliteLedger({ folder: path, keys, gateway: 'depot-7', clock: clockAt(), readOnly: true })
+    expect(reader.report()).toMatchObject({ ok: true, unindexed: 2 })
+    reader.close()
+    keys.close()
+    const books = open(path, clockAt(MORNING + 60_000))
+    expect(books.ledger.report()).toMatchObject({ ok: true, unindexed: 0 })
+    // The withdrawal is among them: it is in force.
+    books.usePolicy(policy())
+    expect(books.states.show(op('op-ada')).rows.find((row) => row.purpose === 'improve.statistics')?.state).toBe('withdrawn')
+  })
+
+  it('a gateway at work is checked a page at a time, and what it appends meanwhile counts', async () => {
+    const books = open(folder(), clockAt())
+    for (let i = 0; i < 1_200; i++) books.ledger.enqueue({ type: 'key.made', body: { i } })
+    books.ledger.flush()
+    const report = books.ledger.reportCalmly()
+    books.ledger.append({ type: 'key.made', body: {} })
+    expect(await report).toMatchObject({ ok: true, events: 1_201, head: { seq: 1_201 }, types: { 'key.made': 1_201 } })
+    expect(books.ledger.healthy).toBe(true)
   })
 
   it('an index that was deleted is found again from the tags', () => {
@@ -478,8 +616,9 @@ function rewrite(path: string, seq: number, text: string, all: boolean): void {
 }
 
 /** Runs SQL on the closed ledger as somebody with the file would: without the triggers, which are put back. */
-function sql(path: string, text: string, bytes?: Uint8Array): void {
+function sql(path: string, text: string, bytes?: Uint8Array | string | number): void {
   const database = new DatabaseSync(join(path, 'ledger.db'))
+  database.exec('PRAGMA synchronous = OFF')
   const triggers = database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").all().map((row) => String(row['sql']))
   database.exec('DROP TRIGGER event_is_final; DROP TRIGGER event_stays')
   if (bytes === undefined) database.exec(text)
@@ -493,6 +632,23 @@ function keysSql(path: string, text: string): void {
   const database = new DatabaseSync(join(path, 'keys.db'))
   database.exec(text)
   database.close()
+}
+
+/** A stored value with one bit, character or number changed. */
+function altered(value: SQLOutputValue, place: string): Uint8Array | string | number {
+  if (typeof value === 'number') return value + 1
+  if (typeof value === 'string') {
+    const at = place === 'first' ? 0 : place === 'middle' ? value.length >> 1 : value.length - 1
+    return `${value.slice(0, at)}${value[at] === 'x' ? 'y' : 'x'}${value.slice(at + 1)}`
+  }
+  const bytes = value as Uint8Array
+  return flippedAt(bytes, place === 'first' ? 0 : place === 'middle' ? bytes.length >> 1 : bytes.length - 1)
+}
+
+function flippedAt(bytes: Uint8Array, at: number): Buffer {
+  const changed = Buffer.from(bytes)
+  changed[at]! ^= 1
+  return changed
 }
 
 function flipped(path: string, column: string, seq: number): Uint8Array {

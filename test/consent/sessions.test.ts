@@ -1,3 +1,5 @@
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Books } from '../../src/consent/books.ts'
@@ -5,7 +7,7 @@ import type { OperatorEntry } from '../../src/consent/identities.ts'
 import { nobody, type Decision } from '../../src/domain/consent.ts'
 import { LIMITS } from '../../src/domain/limits.ts'
 import type { Identity, Machine } from '../../src/domain/ports.ts'
-import { clockAt, DAY, folder, HOUR, machine, MINUTE, op, open, policy, register, says, type TestClock } from './fixture.ts'
+import { bytesOf, clockAt, DAY, folder, HOUR, machine, MINUTE, op, open, policy, register, says, type TestClock } from './fixture.ts'
 
 /**
  * Situations on a shared machine, to be read by whoever knows the work and the law.
@@ -207,7 +209,7 @@ describe('what a decision says', () => {
     const { seq } = books.states.change(says('op-ben', 'service.operate', 'refused'))
     signOn('ada', clock.ms)
     signOn('ben', clock.ms + HOUR)
-    expect(decide(clock.ms + HOUR + MINUTE)).toEqual({ known: false, yes: 2, siteYes: 2, no: 5, notice: 0, operator: undefined, country: 'FR', otherCountry: 'DE', furtherCountries: undefined, session: '', seq, collection: true })
+    expect(decide(clock.ms + HOUR + MINUTE)).toEqual({ known: false, yes: 2, siteYes: 2, no: 5, notice: 0, operator: undefined, country: 'FR', otherCountry: 'DE', furtherCountries: undefined, concerned: ['op-ben', 'op-ada'], session: '', seq, collection: true })
     // A stranger after Ben: what Ben refused still counts for a while.
     signOn('stranger', clock.ms + 2 * HOUR)
     expect(decide(clock.ms + 2 * HOUR + MINUTE)).toMatchObject({ known: false, yes: 0, no: 1, country: 'FR', otherCountry: undefined })
@@ -365,6 +367,44 @@ describe('bounds', () => {
     books.sweep(clock.ms + 7 * DAY + 12 * HOUR + 1)
     expect(books.sessions.size).toBe(0)
     expect(books.sessions.locate(op('op-ada')).records).toBe(0)
+  })
+
+  it('leaves nothing on the disk: the key under which their day was sealed is in no file, and nobody reads them again', () => {
+    const path = folder()
+    const { books, clock, signOn } = started(path)
+    signOn('ada', clock.ms)
+    books.ledger.flush()
+    const keys = new DatabaseSync(join(path, 'keys.db'), { readOnly: true })
+    const wrapped = Buffer.from(keys.prepare("SELECT wrapped FROM period_row WHERE period = '2026-11-23'").get()!['wrapped'] as Uint8Array)
+    keys.close()
+    const kept = (): string[] => [...bytesOf(path)].filter(([, bytes]) => bytes.includes(wrapped)).map(([name]) => name)
+    const readable = (from: Books): number => [...from.ledger.events({ type: 'session.' })].filter((event) => event.body !== undefined).length
+    expect(wrapped.length).toBeGreaterThan(32)
+    expect(kept()).not.toEqual([])
+    // As long as a late message may ask for it, it is there.
+    clock.ms += 7 * DAY
+    books.sweep(clock.ms)
+    expect([readable(books), kept().length > 0]).toEqual([2, true])
+    clock.ms += 3 * DAY
+    books.sweep(clock.ms)
+    expect(readable(books)).toBe(0)
+    books.close()
+    expect(kept()).toEqual([])
+    const again = open(path, clock)
+    expect([again.ledger.healthy, readable(again), again.sessions.size, again.sessions.locate(op('op-ada')).records]).toEqual([true, 0, 0, 0])
+  })
+
+  it('asks as long as the rules say: a shorter limit ends the days sooner', () => {
+    const path = folder()
+    const { books, clock, signOn } = started(path)
+    const readable = (): number => [...books.ledger.events({ type: 'session.' })].filter((event) => event.body !== undefined).length
+    signOn('ada', clock.ms)
+    clock.ms += 3 * DAY
+    books.sweep(clock.ms)
+    expect(readable()).toBe(2)
+    books.sessions.useRules({ sessionMaxMs: 12 * HOUR, quarantineMs: 2 * MINUTE, lateLimitMs: HOUR })
+    books.sweep(clock.ms)
+    expect([readable(), books.sessions.size]).toEqual([0, 0])
   })
 
   it('takes over new limits for what is already known', () => {

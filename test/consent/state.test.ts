@@ -213,7 +213,7 @@ describe('notice', () => {
     expect(given(books)).toBe(0)
     books.usePolicy(policy({ id: 'awp-2027-01' }))
     expect(given(books)).toBe(0b111)
-    expect(books.states.show(op('op-ada')).notice).toEqual({ policy: 'awp-2027-01', atMs: clock.ms })
+    expect(books.states.show(op('op-ada')).notice).toEqual({ policy: 'awp-2027-01', atMs: clock.ms, language: 'de' })
     books.close()
     const again = open(path, clock)
     again.usePolicy(policy({ id: 'awp-2026-11' }))
