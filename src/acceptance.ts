@@ -18,6 +18,8 @@ export interface AcceptanceOptions extends RulesOptions {
   readonly keys?: PseudonymKeys
   /** The text, when it is not the one on disk. */
   readonly text?: string
+  /** What the gateway minimises with; `interpreted` neither compiles nor tries a generated function. */
+  readonly engine?: CompileOptions['engine']
 }
 
 export interface Acceptance extends LoadedRules {
@@ -32,15 +34,15 @@ export interface Acceptance extends LoadedRules {
 export async function acceptRules(file: string, options: AcceptanceOptions): Promise<Acceptance> {
   const read = options.text === undefined ? readText(file) : { text: options.text }
   if ('finding' in read) return { file, text: '', policy: undefined, draft: undefined, findings: [read.finding], accepted: [], schemas: options.schemas, report: undefined }
-  return tryRules(loadRules(file, read.text, options), { file, text: read.text, keys: options.keys })
+  return tryRules(loadRules(file, read.text, options), { file, text: read.text, keys: options.keys, engine: options.engine })
 }
 
 /** The part that comes after reading: compiles every minimiser and runs the tests. */
-export function tryRules(loaded: LoadedRules, { file, text, keys = offlineKeys() }: { readonly file: string; readonly text: string; readonly keys?: PseudonymKeys | undefined }): Acceptance {
+export function tryRules(loaded: LoadedRules, { file, text, keys = offlineKeys(), engine = 'generated' }: { readonly file: string; readonly text: string; readonly keys?: PseudonymKeys | undefined; readonly engine?: CompileOptions['engine'] | undefined }): Acceptance {
   const policy = loaded.policy ?? loaded.draft
   if (policy === undefined) return { ...loaded, file, text, report: undefined }
   // A file with lints against it is tested too: whoever mends it wants to see everything at once.
-  const tried = compiledAndTested(policy, loaded.schemas, file, keys)
+  const tried = compiledAndTested(policy, loaded.schemas, file, { keys, engine })
   if ('broken' in tried) return { ...loaded, policy: undefined, findings: [...loaded.findings, ...tried.broken], file, text, report: undefined }
   const { report } = tried
   const failed = report.tests.filter((test) => test.failures.length > 0).map((test): Finding => ({
@@ -50,12 +52,12 @@ export function tryRules(loaded: LoadedRules, { file, text, keys = offlineKeys()
   return { ...loaded, policy: failed.length > 0 ? undefined : loaded.policy, findings: [...loaded.findings, ...failed], file, text, report }
 }
 
-function compiledAndTested(policy: Policy, schemas: Schemas, file: string, keys: PseudonymKeys): { readonly report: TestReport } | { readonly broken: readonly Finding[] } {
-  const which = (): readonly Finding[] => uncompilable(policy, file, { keys, engine: 'generated' })
+function compiledAndTested(policy: Policy, schemas: Schemas, file: string, options: CompileOptions): { readonly report: TestReport } | { readonly broken: readonly Finding[] } {
+  const which = (): readonly Finding[] => uncompilable(policy, file, options)
   try {
     // Tests compile every minimiser; without tests nothing has been compiled yet.
     const broken = policy.tests.length === 0 ? which() : []
-    return broken.length > 0 ? { broken } : { report: runTests(policy, schemas) }
+    return broken.length > 0 ? { broken } : { report: runTests(policy, schemas, options.engine) }
   } catch (error) {
     const broken = which()
     if (broken.length === 0) throw error

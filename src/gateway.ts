@@ -21,14 +21,15 @@ import { Registries } from './registries.ts'
 import type { GatewayConfig, ListenConfig } from './config/gateway.ts'
 import { watchFiles } from './config/watch.ts'
 import { openBooks, type Books } from './consent/books.ts'
-import { receiptOf } from './consent/receipts.ts'
+import { receiptOf, type Cut } from './consent/receipts.ts'
+import { consentReceipt, historyEntries, principalOf } from './consent/record.ts'
 import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
 import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
 import { GatewayError, type Finding } from './domain/errors.ts'
-import type { MachineId, OperatorId, OutputId, PurposeId } from './domain/ids.ts'
-import type { Basis, Policy } from './domain/policy.ts'
-import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeSelector } from './domain/ports.ts'
+import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId } from './domain/ids.ts'
+import type { Basis, BasisEntry, Policy } from './domain/policy.ts'
+import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
@@ -36,9 +37,12 @@ import { createCells } from './minimise/cells.ts'
 import { loadSchemas, schemasFromText } from './minimise/descriptor.ts'
 import { variantIndex } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
+import type { Bridge, BridgeCount } from './outlet/bridge.ts'
 import { localOutlet } from './outlet/local.ts'
 import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
-import { createPipeline, type Pipeline } from './pipeline.ts'
+import type { Share } from './outlet/room.ts'
+import { covers } from './outlet/selector.ts'
+import { createPipeline, type Pipeline, type PipelineChoice } from './pipeline.ts'
 import { Recollection } from './recollection.ts'
 import { grantedScope, isScopeWider } from './scope.ts'
 import { buildSnapshot, type OutputEntry, type Snapshot } from './snapshot.ts'
@@ -71,7 +75,13 @@ export interface Address {
 export const SYSTEM_CLOCK: Clock = { now: Date.now, monotonic: () => performance.now() }
 
 const GRACE_MS = 3_000
+/** Times at which cards change hands; past it the oldest are left out, and late data from before them may find another holder's pseudonym ready. */
+const BORDERS = 4_095
 const SWEEP_MS = 60_000
+/** How long after its time a yes may go unnoticed while nobody asks for it; the gate closes at the instant in any case. */
+const END_MS = 1_000
+/** So far a clock may be set back without a word: NTP steps of a few seconds are ordinary. */
+const CLOCK_BEHIND_MS = 60_000
 
 /** Opens everything and starts to listen. Throws GatewayError with the mend when it cannot. */
 export async function createGateway(config: GatewayConfig, options: GatewayOptions = {}): Promise<Gateway> {
@@ -140,6 +150,8 @@ class Running implements Gateway, Control {
   readonly #startedAtMs: number
   readonly #registries: Registries
   readonly #outbox: DurableOutbox
+  /** What the rules in force give each output of the outbox. */
+  #shares: ReadonlyMap<OutputId, Share> = new Map()
   readonly #cells = createCells()
   readonly #keys: PseudonymKeys
   readonly #pipeline: Pipeline
@@ -149,6 +161,7 @@ class Running implements Gateway, Control {
   readonly #person = nobody()
   #ingress: Ingress | undefined
   #egress: Egress | undefined
+  #bridges: readonly Bridge[] = []
   #admin: Admin | undefined
   #adminAddress: Address = { host: '', port: 0 }
   #listeners: Listener[] = []
@@ -160,7 +173,11 @@ class Running implements Gateway, Control {
   #borders: readonly number[] = []
   #stopWatching: () => void = () => {}
   #sweepTimer: NodeJS.Timeout | undefined
+  #endTimer: NodeJS.Timeout | undefined
   #reloading: Promise<readonly Finding[]> = Promise.resolve([])
+  #verifying: ReturnType<Control['verifyLedger']> | undefined
+  /** What the message in hand must wait for before it is acknowledged. */
+  #carriedOut: Promise<void> | undefined
 
   constructor(config: GatewayConfig, parts: Parts) {
     this.#config = config
@@ -172,15 +189,16 @@ class Running implements Gateway, Control {
     this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
     this.#accepted = new AcceptedSet(config.data)
-    this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
+    this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, shareOf: (output) => this.#shares.get(output), held: (record) => record.subjects.some((subject) => books.holds.has(subject)), tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
     const registries = this.#registries
     // A yes that ended by its time or by wider rules takes with it what waits under it, as a withdrawal does.
     parts.consented.ended = (subject, purpose) => {
-      const selector: PurgeSelector = { subject, purpose }
-      // It may be told from within a decision: the gate is closed at once, what recipients' queues hold is put right a turn later.
-      // What the outbox still holds is asked again at the gate; a coarse message that needed no yes stays.
+      // It may be told from within a decision: the gate is closed at once, what waits is put right a turn later.
       setImmediate(() => {
-        if (!this.#closing) void this.#egress?.purge((record) => covered(selector, record) && !this.#mayLeave(record), 'withdrawal').cut()
+        if (this.#closing || !books.ledger.healthy) return
+        this.#cutBack({ subject, purpose, only: (record) => !this.#mayLeave(record) }, 'withdrawal').catch((error: unknown) => {
+          parts.log.error('what waits under a consent that has ended could not be purged; it does not leave either', { error })
+        })
       })
     }
     this.#keys = {
@@ -212,6 +230,7 @@ class Running implements Gateway, Control {
       verifyEvery: config.verifyEvery,
       orderBase: this.#outbox.epoch * 2 ** 32,
       ledgerHealthy: () => books.ledger.healthy,
+      onChoice: (choice) => this.#takeChoice(choice),
       onVerdict: (machine, stream, output, code) => this.#recollection.note(machine, stream?.stream.id, output?.output.id, code, clock.now()),
     })
   }
@@ -242,25 +261,35 @@ class Running implements Gateway, Control {
       directory: this.#registries,
       allowed: (recipient) => this.#pipeline.active?.topicsOf(recipient) ?? [],
       gate: (record) => this.#mayLeave(record),
+      store: this.#outbox.sessions,
       onDelivered: (record, credential) => {
         metrics.counter('delivered_total', record.output).add()
         this.#outbox.onDelivered(record, credential)
       },
     })
     const egress = this.#egress
+    // What ended or was switched off while nothing ran, before anything is handed out and before anybody can connect.
+    this.#parts.books.sweep(clock.now())
+    this.#purgeSwitchedOff(egress)
+    void egress.purge((record) => record.payloadIfWithdrawn !== undefined && !this.#mayLeave(record)).cut()
     this.#outbox.attach(localOutlet({
       publish: (record, done) => egress.publish(record, (sessions) => done(undefined, sessions)),
       cut: async (selector) => {
-        const { purged, swapped, cut } = egress.purge((record) => covered(selector, record))
+        const { purged, swapped, cut } = egress.purge((record) => covers(selector, record))
         return { dropped: purged + swapped, onTheWire: await cut() }
       },
     }, { onNoSubscriber: (record) => metrics.output(record.output).withheld(NO_SUBSCRIBER) }))
+    await this.#openBridges()
 
     this.#ingress = await createIngress({
       ...broker,
       count: atTerminals,
       directory: this.#registries,
-      handle: (publish) => void this.#pipeline.handle(publish),
+      handle: (publish) => {
+        this.#carriedOut = undefined
+        this.#pipeline.handle(publish)
+        return this.#carriedOut
+      },
       committed: (callback) => {
         const began = clock.monotonic()
         this.#outbox.committed((error) => {
@@ -273,7 +302,10 @@ class Running implements Gateway, Control {
     const ingress = this.#ingress
     const { terminals, recipients, admin } = this.#config.listen
     this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
-    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => egress.accept(socket, via), count: atRecipients, log }))
+    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => {
+        this.#endDue()
+        egress.accept(socket, via)
+      }, count: atRecipients, log }))
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
       host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
@@ -282,11 +314,39 @@ class Running implements Gateway, Control {
     metrics.onScrape(() => this.#gauges())
     this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
     this.#sweepTimer.unref()
+    this.#endTimer = setInterval(() => this.#endDue(), END_MS)
+    this.#endTimer.unref()
     const schemaFolders = this.#config.proto.filter((folder) => existsSync(folder)).flatMap((folder) => readdirSync(folder, { recursive: true, withFileTypes: true }))
       .filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))
     this.#stopWatching = watchFiles([...this.#config.watched, ...schemaFolders], () => {
       this.reload().catch((error: unknown) => log.error('the files could not be read again: what was in force stays', { error }))
     })
+  }
+
+  /** A bridge takes records only while it is connected: what waits for it stays in the file, and a cloud that is away costs no memory. */
+  async #openBridges(): Promise<void> {
+    const { bridges, name: gateway } = this.#config
+    if (bridges.size === 0) return
+    const { clock, log, metrics } = this.#parts
+    const { createBridge } = await import('./outlet/bridge.ts')
+    metrics.useBridges(bridges.keys())
+    this.#bridges = [...bridges].map(([name, config]) => {
+      const bridge: Bridge = createBridge({
+        name, url: config.url, protocol: config.protocol, window: config.window, clientId: config.clientId ?? `${gateway}-${name}`, credentialsFile: config.credentialsFile,
+        tls: config.tls, keepaliveMs: config.keepaliveMs, envelope: config.envelope, batch: config.batch, clock, log,
+        gate: (record) => this.#mayLeave(record),
+        retentionMs: (output) => this.#pipeline.active?.policy.outputs.find((one) => one.id === output)?.recipientKeepsMs,
+        onDelivered: (record, credential) => {
+          metrics.counter('delivered_total', record.output).add()
+          this.#outbox.onDelivered(record, credential)
+        },
+        onUp: (room) => this.#outbox.attach(bridge, room),
+        onDown: () => this.#outbox.detach(name),
+        count: (what, by = 1) => this.#countBridge(name, what, by),
+      })
+      return bridge
+    })
+    for (const bridge of this.#bridges) bridge.open()
   }
 
   /** One reload at a time; a second request while one runs reads the files again after it. */
@@ -307,11 +367,12 @@ class Running implements Gateway, Control {
     this.#closing = true
     this.#stopWatching()
     clearInterval(this.#sweepTimer)
+    clearInterval(this.#endTimer)
     await this.#admin?.close()
     // A listener is closed when its connections are, which the brokers end.
     const listeners = this.#listeners.map((listener) => listener.close(GRACE_MS))
     await this.#ingress?.close(GRACE_MS)
-    await this.#egress?.close(GRACE_MS)
+    await Promise.all([this.#egress?.close(GRACE_MS), ...this.#bridges.map((bridge) => bridge.close())])
     await Promise.all(listeners)
     await this.#outbox.close()
     this.#parts.books.close()
@@ -332,13 +393,14 @@ class Running implements Gateway, Control {
       } catch (error) {
         log.error('what waits about operators of a machine could not be purged after its device setting was turned off', { machine, error })
       }
+      for (const bridge of this.#bridges) void bridge.cut({ machine })
     }
     this.#registryFindings = loaded.findings.filter((finding) => finding.severity === 'error')
     for (const finding of loaded.findings) log.error('a registry file was refused and the old entries stay', { code: finding.code, file: finding.place.file, line: finding.place.line, col: finding.place.col })
     if (loaded.operators !== undefined) {
       try {
         books.identities.load(loaded.operators)
-        this.#borders = bordersOf(loaded.operators)
+        this.#borders = books.identities.borders(BORDERS)
       } catch (error) {
         log.error('the operators file was refused and the old entries stay', { file: this.#config.operators, error })
       }
@@ -348,11 +410,20 @@ class Running implements Gateway, Control {
     books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
   }
 
+  /** [P7] A device setting may have been turned off, or a machine have left, while the gateway was away. */
+  #purgeSwitchedOff(egress: Egress): void {
+    const { sessions } = this.#parts.books
+    const isOn = (machine: MachineId): boolean => this.#registries.machine(machine)?.operatorCollection === 'on'
+    for (const machine of [...this.#registries.machineIds() as MachineId[], ...[...sessions.list()].map((session) => session.machine)]) if (!isOn(machine)) sessions.forget(machine)
+    void egress.purge((record) => record.subjects.length > 0 && !isOn(record.machine), 'device_setting').cut()
+    for (const machine of this.#outbox.machinesWithSubjects()) if (!isOn(machine)) this.#outbox.purge({ machine }, 'device_setting')
+  }
+
   /** Builds everything beside the old, swaps once; a refused file leaves the old set active. */
   async #loadRules(): Promise<readonly Finding[]> {
     const { log, metrics, clock } = this.#parts
     const schemas = loadSchemas(this.#config.proto)
-    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#keys })
+    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#keys, engine: engineOf(this.#config), bridges: this.#config.bridges })
     let accepted = acceptance.policy === undefined ? undefined : acceptance
     metrics.count('rules_loads_total', 1, accepted === undefined ? 'refused' : 'accepted')
     if (accepted === undefined) {
@@ -362,7 +433,7 @@ class Running implements Gateway, Control {
       // After a restart the last accepted set is still the one in force.
       const kept = this.#accepted.restore()
       if (kept === undefined) return acceptance.findings
-      accepted = await acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, text: kept.text })
+      accepted = await acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, engine: engineOf(this.#config), text: kept.text, bridges: this.#config.bridges })
       if (accepted.policy === undefined) return acceptance.findings
     } else {
       this.#refused = undefined
@@ -377,24 +448,27 @@ class Running implements Gateway, Control {
     const { policy } = accepted
     if (policy === undefined || policy.hash === this.#pipeline.active?.policy.hash) return
     metrics.useRules(policy.outputs.map((output) => output.id), policy.streams.map((stream) => stream.id))
+    this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
     const identify = (card: string, atMs: number): ReturnType<typeof books.identities.find> => (card === '' ? undefined : books.identities.find(card, atMs))
     const snapshot: Snapshot = buildSnapshot(policy, {
       keys: this.#keys,
-      engine: this.#config.minimiser === 'interpreted' ? 'interpreted' : 'generated',
+      engine: engineOf(this.#config),
       keyId: root.id,
       metrics,
+      windows: this.#outbox,
       sessions: {
         // Durable before the terminal has its answer: a lost sign-off would leave a person signed on. A few a shift, so each has its own fsync.
+        // A ledger that was damaged before holds nothing up: nobody is known until it is restored.
         signOn: (machine, card, eventMs, receivedMs) => {
           const identity = identify(card, eventMs)
           metrics.count('session_events_total', 1, identity === undefined ? 'unknown_card' : identity.kind === 'shared' ? 'shared_card' : 'on')
           books.sessions.signOn(machine, identity, eventMs, receivedMs)
-          books.ledger.flush()
+          if (books.ledger.healthy) books.ledger.flush()
         },
         signOff: (machine, card, eventMs, receivedMs) => {
           metrics.count('session_events_total', 1, 'off')
           books.sessions.signOff(machine, identify(card, eventMs), eventMs, receivedMs)
-          books.ledger.flush()
+          if (books.ledger.healthy) books.ledger.flush()
         },
       },
       matcher: (streams) => {
@@ -413,6 +487,12 @@ class Running implements Gateway, Control {
 
   // ---------------------------------------------------------------------------------------------------------------- leaving
 
+  /** Ends what has expired before a recipient asks for what waits: it then gets the variant without the yes, where there is one. */
+  #endDue(): void {
+    const { books, clock } = this.#parts
+    if (clock.now() >= books.states.nextEndMs) books.states.sweep(clock.now())
+  }
+
   /** [G4] asked again at the moment of the write: what consent no longer covers does not leave. */
   #mayLeave(record: OutboxRecord): boolean {
     // Rules that no longer have the output, or close its purpose there, close what waits as well.
@@ -420,8 +500,11 @@ class Running implements Gateway, Control {
     const here = entry?.basisFor(record.country, undefined)
     if (entry === undefined || here === undefined || here.basis === 'forbidden') return false
     if (record.payloadIfWithdrawn === undefined) return true
-    const operator = record.subjects[0]
-    if (operator === undefined) return false
+    // A message that may be about several people leaves if it may for each of them.
+    return record.subjects.length > 0 && record.subjects.every((operator) => this.#mayLeaveFor(operator, record, entry, here))
+  }
+
+  #mayLeaveFor(operator: OperatorId, record: OutboxRecord, entry: OutputEntry, here: BasisEntry): boolean {
     clear(this.#person)
     // [rules-language 3.3] the same grant from acquisition to egress: a later yes does not cover what was acquired before it.
     if (!this.#parts.books.ledger.healthy || !this.#parts.books.states.fill(operator, record.acquiredAtMs, this.#parts.clock.now(), this.#person)) return false
@@ -451,20 +534,44 @@ class Running implements Gateway, Control {
     // The ledger is fsynced and the table in force when this returns; from here on the gate is closed.
     const changed = books.states.change(change)
     metrics.count('consent_changes_total')
-    if (change.state === 'granted' || change.state === 'local_only' || change.state === 'requested') return receiptOf(books.ledger, change, changed)
-    const selector: PurgeSelector = { subject: change.operator, purpose: change.purpose }
+    return receiptOf(books.ledger, change, changed, await this.#carryOut(change, changed.purposes))
+  }
+
+  /** A message of the consent stream: in force when this returns, acknowledged once nothing that it covers can leave any more. */
+  #takeChoice(choice: PipelineChoice): void {
+    const { books, metrics } = this.#parts
+    const { result, change, changed } = books.choices.take(choice)
+    metrics.count('consent_choices_total', 1, result)
+    if (changed !== undefined) metrics.count('consent_changes_total')
+    if (change !== undefined) this.#carriedOut = this.#carryOut(change, changed?.purposes ?? [change.purpose]).then(() => undefined)
+  }
+
+  /** [G4] What a change that is in force does to messages on their way. Before it returns the queues are purged; it resolves when the sockets are. */
+  async #carryOut({ operator, state }: ConsentChange, purposes: readonly PurposeId[]): Promise<Cut | undefined> {
+    if (state === 'granted' || state === 'requested') return undefined
+    // A yes for this site only leaves what stays on it, and what needs no yes.
+    const only = state === 'local_only' ? (record: OutboxRecord) => !this.#mayLeave(record) : undefined
+    const cuts = await Promise.all(purposes.map((purpose) => this.#cutBack({ subject: operator, purpose, ...(only === undefined ? {} : { only }) }, 'withdrawal')))
+    return cuts.reduce((sum, one) => ({ purged: sum.purged + one.purged, swapped: sum.swapped + one.swapped, onTheWire: sum.onTheWire + one.onTheWire }))
+  }
+
+  /** Takes back what a selector covers, from the recipients' broker and the outbox. Both are purged before this returns. */
+  async #cutBack(selector: PurgeSelector, reason: PurgeReason): Promise<Cut> {
     // The recipients' broker first: it sees the records as they were, and an outbox that fails must not keep it from letting go.
-    const gone = this.#egress?.purge((record) => covered(selector, record) && record.payloadIfWithdrawn !== undefined)
+    const gone = this.#egress?.purge((record) => covers(selector, record) && record.payloadIfWithdrawn !== undefined, reason)
     let stored = { purged: 0, swapped: 0 }
     let failure: unknown
     try {
-      stored = this.#outbox.purge(selector, 'withdrawal')
+      stored = this.#outbox.purge(selector, reason)
     } catch (cause) {
       failure = cause
     }
+    // Their windows next: what was purged or swapped does not leave, and a connection that holds some of it is reset.
+    const bridges = this.#bridges.map((bridge) => bridge.cut(selector))
     const onTheWire = (await gone?.cut()) ?? 0
+    const more = (await Promise.all(bridges)).reduce((sum, cut) => sum + cut.onTheWire, 0)
     if (failure !== undefined) throw notDeleted(failure)
-    return receiptOf(books.ledger, change, changed, { purged: stored.purged + (gone?.purged ?? 0), swapped: stored.swapped + (gone?.swapped ?? 0), onTheWire })
+    return { purged: stored.purged + (gone?.purged ?? 0), swapped: stored.swapped + (gone?.swapped ?? 0), onTheWire: onTheWire + more }
   }
 
   async giveNotice(operator: OperatorId, policy: string | undefined, language: string | undefined, by: string): ReturnType<Control['giveNotice']> {
@@ -475,11 +582,41 @@ class Running implements Gateway, Control {
 
   consent(operator: OperatorId): ReturnType<Control['consent']> {
     const who = this.#parts.books.identities.who(operator)
-    return who === undefined ? undefined : { operator, country: who.country, ...this.#parts.books.states.show(operator) }
+    if (who === undefined) return undefined
+    const { books } = this.#parts
+    const { rows, notice, history } = books.states.show(operator)
+    const looks = [...books.ledger.events({ subject: { type: 'operator', id: operator }, type: 'disclosure.' })].flatMap(({ type, body }) => (
+      body === undefined || !/_(shown|exported)$/.test(type) ? [] : [{ atMs: Number(body['atMs']), action: type.slice('disclosure.'.length), role: body['role'] as string | undefined }]
+    ))
+    return { operator, country: who.country, rows, notice, history: historyEntries({ events: history, rules: [...books.ledger.events({ type: 'policy.' })] }), looks }
+  }
+
+  consentReceipt(operator: OperatorId, purpose: PurposeId | undefined, receipt: string): ReturnType<Control['consentReceipt']> {
+    const { books, clock } = this.#parts
+    const who = books.identities.who(operator)
+    const row = books.keys.row('operator', operator, 'ledger')
+    if (who === undefined) return undefined
+    return consentReceipt({
+      events: books.states.show(operator).history, rules: [...books.ledger.events({ type: 'policy.' })], policy: this.#pipeline.active?.policy,
+      // Nobody has a row before the first event about them; then there is nothing to export either.
+      principal: row === undefined ? 'none' : principalOf(row), country: who.country, controller: { id: this.#config.tenant, name: this.#config.tenant },
+    }, { id: receipt, atMs: clock.now(), purpose })
+  }
+
+  verifyLedger(): ReturnType<Control['verifyLedger']> {
+    const { ledger } = this.#parts.books
+    this.#verifying ??= ledger.reportCalmly().then((report) => ({ ...report, headKey: ledger.headKey })).finally(() => {
+      this.#verifying = undefined
+    })
+    return this.#verifying
+  }
+
+  ledgerEvents({ after, limit, type, day }: Parameters<Control['ledgerEvents']>[0]): ReturnType<Control['ledgerEvents']> {
+    return [...this.#parts.books.ledger.clear({ afterSeq: after, limit, ...(type === undefined ? {} : { type }), ...(day === undefined ? {} : { day }) })]
   }
 
   async validateRules(yaml: string): Promise<readonly Finding[]> {
-    return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, text: yaml })).findings
+    return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, engine: engineOf(this.#config), text: yaml, bridges: this.#config.bridges })).findings
   }
 
   machines(page: { readonly after: string | undefined; readonly limit: number }): ReturnType<Control['machines']> {
@@ -551,9 +688,17 @@ class Running implements Gateway, Control {
     if (this.#registries.machines.size === 0) add('NO-MACHINES', 'error', 'The registry holds no machine: every message is refused.', 'Run parapet check with --config on the gateway file and mend what it says of the machines.')
     for (const finding of this.#registryFindings.slice(0, 5)) add('REGISTRY-REFUSED', 'warning', `A registry file was refused, and its old entries stay: ${finding.place.file}:${finding.place.line}:${finding.place.col} ${finding.code}.`, 'Run parapet check with --config on the gateway file and mend what it says.')
     if (!this.#parts.books.ledger.healthy) add('LEDGER-DAMAGED', 'error', 'The ledger cannot be trusted: everybody counts as unknown and nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
+    const behindMs = this.#parts.books.states.seenMs - this.#parts.clock.now()
+    if (behindMs > CLOCK_BEHIND_MS) add('CLOCK-UNSURE', 'warning', 'The clock stands before a time that was seen already: consent goes by the newer one.', 'Set the clock. If it was wrong before and stood in the future, consent given then counts from that time on.')
     if (!this.#outbox.healthy) add('OUTBOX-UNHEALTHY', 'error', 'The outbox cannot be written: QoS 1 and 2 stay unacknowledged.', 'Look at free space and health of the disk that holds the data folder.')
     else if (this.#outbox.bytes > this.#config.limits.outboxBytes * 0.9) add('OUTBOX-FULL', 'warning', 'The outbox is almost full.', 'See why its destinations do not take messages, or raise limits.outbox_bytes.')
     for (const output of this.#stopped()) add('VERIFY-VIOLATION', 'error', `The verifier found a field in the output ${output} that its plan does not name; the output is stopped.`, 'Set minimiser: interpreted in the gateway file, restart, and report the rules file.')
+    for (const { name, state } of this.#bridges) {
+      // A warning: a cloud that is away holds up nothing but what is meant for it.
+      if (state.reason !== undefined && state.mend !== undefined) add('BRIDGE-DOWN', 'warning', `The bridge ${name} is not connected since ${new Date(state.sinceMs).toISOString()} (${state.reason}, ${state.code ?? ''}).`, state.mend)
+      else if (state.resting) add('BRIDGE-REFUSED', 'warning', `The broker of the bridge ${name} refuses messages for now.`, 'Look at its quota and its log; the bridge goes on by itself.')
+    }
+    if (this.#outbox.stats.dead > 0) add('DEAD-LETTERS', 'warning', `Brokers refused ${this.#outbox.stats.dead} messages for good since the start; they are kept aside for seven days.`, 'The log names bridge and reason code; mend what the broker objects to.')
     if (this.#closing) add('CLOSING', 'error', 'The gateway is stopping.', 'Wait for the new one.')
     return { live: true, ready: reasons.every((reason) => reason.severity !== 'error'), reasons }
   }
@@ -568,7 +713,7 @@ class Running implements Gateway, Control {
         { name: 'recipients', ...this.addresses.recipients, tls: this.#config.listen.recipients.tls !== undefined, connections: this.#egress?.connections ?? 0 },
         { name: 'admin', ...this.addresses.admin, tls: this.#config.listen.admin.tls !== undefined, connections: 0 },
       ],
-      bridges: [],
+      bridges: this.#bridges.map(({ name, state }) => ({ name, recipient: this.#config.bridges.get(name)?.recipient as RecipientId, connected: state.connected, waiting: this.#outbox.waiting(name) })),
       machines: this.#registries.machines.size, operators: books.states.operators, sessions: this.sessions().length,
       outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: undefined },
       ledger: { seq: books.ledger.head.seq, healthy: books.ledger.healthy },
@@ -586,6 +731,16 @@ class Running implements Gateway, Control {
     else metrics.count('broker_events_total', by, name)
   }
 
+  #countBridge(bridge: string, what: BridgeCount, by: number): void {
+    const { metrics } = this.#parts
+    switch (what) {
+      case 'connect': return metrics.count('bridge_connects_total', by, bridge)
+      case 'batch': return metrics.count('bridge_batches_total', by, bridge)
+      case 'gated': case 'expired': case 'dropped_qos0': return metrics.count('bridge_withheld_total', by, bridge, what)
+      default: return metrics.count(`bridge_${what}_total`, by, bridge)
+    }
+  }
+
   #gauges(): void {
     const { metrics } = this.#parts
     metrics.gauge('connections', this.#ingress?.connections ?? 0, 'terminals')
@@ -594,13 +749,18 @@ class Running implements Gateway, Control {
     metrics.gauge('outbox_records', this.#outbox.depth)
     metrics.gauge('outbox_bytes', this.#outbox.bytes)
     for (const [reason, count] of Object.entries(this.#outbox.stats.purged)) metrics.counter('outbox_purged_total', reason).set(count)
+    for (const { name, state } of this.#bridges) {
+      metrics.gauge('bridge_connected', state.connected ? 1 : 0, name)
+      metrics.gauge('bridge_in_flight', state.inFlight, name)
+      metrics.gauge('bridge_window', state.window, name)
+    }
     metrics.gauge('ready', this.health().ready ? 1 : 0)
   }
 
   #audit(event: AuditEvent): void {
     // Changes of consent are ledger events of their own; the rest of what people do through the API is recorded here.
     const { books } = this.#parts
-    if (!books.ledger.healthy || event.action.startsWith('consent.') && event.outcome === 'done' && event.action !== 'consent.shown') return
+    if (!books.ledger.healthy || event.action.startsWith('consent.') && event.outcome === 'done' && event.action !== 'consent.shown' && event.action !== 'consent.exported') return
     const { operator, atMs, action, outcome, code, actor, role, machine, purpose, detail } = event
     books.ledger.append({ type: `disclosure.${action.replaceAll('.', '_')}`, ...(operator === undefined || !books.identities.knows(operator) ? {} : { subject: { type: 'operator', id: operator } }), body: { atMs, outcome, code, actor, role, machine, purpose, detail } })
   }
@@ -610,18 +770,8 @@ function endpoint({ host, port, tls }: ListenConfig): { host: string; port: numb
   return tls === undefined ? { host, port } : { host, port, tls }
 }
 
-/** Ends of validity that lie between two owners of a card; at most 4,095, beyond which each reload clears caches anyway. */
-function bordersOf(operators: readonly { readonly validFromMs: number | undefined; readonly validToMs: number | undefined }[]): number[] {
-  const times = operators.flatMap(({ validFromMs, validToMs }) => [validFromMs, validToMs]).filter((time): time is number => time !== undefined)
-  return [...new Set(times)].sort((a, b) => a - b).slice(-4_095)
-}
-
-/** Whether a purge concerns a record; the outbox has its own copy of this question beside its index. */
-function covered(selector: PurgeSelector, record: OutboxRecord): boolean {
-  return (selector.subject === undefined || record.subjects.includes(selector.subject))
-    && (selector.purpose === undefined || record.purpose === selector.purpose)
-    && (selector.machine === undefined || record.machine === selector.machine)
-    && (selector.output === undefined || record.output === selector.output)
+function engineOf({ minimiser }: GatewayConfig): 'generated' | 'interpreted' {
+  return minimiser === 'interpreted' ? 'interpreted' : 'generated'
 }
 
 /** A withdrawal that is in force, but not through the outbox. Nothing covered leaves: what the outbox still stores is asked for at the gate before it does. */

@@ -9,7 +9,7 @@ import { LIMITS } from './domain/limits.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import type { VerdictName } from './domain/verdict.ts'
 
-/** Closed sets of label values. `output` and `stream` are filled by `useRules`. */
+/** Closed sets of label values. `output` and `stream` are filled by `useRules`, `bridge` by `useBridges`. */
 const LABELS = {
   verdict: Object.keys(Verdict),
   listener: ['terminals', 'recipients', 'admin'],
@@ -25,12 +25,16 @@ const LABELS = {
     'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full',
   ],
   session: ['on', 'off', 'expired', 'unknown_card', 'shared_card', 'handover', 'forgotten'],
+  /** CHOICE_RESULTS of consent/choices.ts. */
+  choice: ['recorded', 'repeated', 'not_understood', 'nobody', 'unknown_purpose', 'other_notice', 'stale', 'too_many'],
   purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules'],
   result: ['accepted', 'refused'],
+  /** Closed by consent or rules since it was queued; past its time; QoS 0 that the connection could not take. */
+  bridgeReason: ['gated', 'expired', 'dropped_qos0'],
   answer: ['ok', 'client_error', 'server_error'],
 } as const satisfies Record<string, readonly string[]>
 
-type LabelSet = keyof typeof LABELS | 'output' | 'stream'
+type LabelSet = keyof typeof LABELS | 'output' | 'stream' | 'bridge'
 interface Family {
   readonly kind: 'counter' | 'gauge'
   readonly help: string
@@ -55,10 +59,23 @@ export const FAMILIES = {
   sessions: { kind: 'gauge', help: 'Operator sessions open now.' },
   session_events_total: { kind: 'counter', help: 'Sign-ons, sign-offs and their like.', labels: { event: 'session' } },
   // Without a state label on purpose: in a small crew a count of refusals beside a shift plan says who refused.
+  consent_choices_total: { kind: 'counter', help: 'Consent messages of terminals, by whether they counted and why not; never by what they said.', labels: { result: 'choice' } },
   consent_changes_total: { kind: 'counter', help: 'Changes of consent of any kind.' },
   outbox_records: { kind: 'gauge', help: 'Messages waiting in the outbox.' },
   outbox_bytes: { kind: 'gauge', help: 'Bytes waiting in the outbox.' },
   outbox_purged_total: { kind: 'counter', help: 'Messages removed from the outbox other than by delivery.', labels: { reason: 'purge' } },
+  bridge_connected: { kind: 'gauge', help: '1 while the bridge is connected to its broker.', labels: { bridge: 'bridge' } },
+  bridge_connects_total: { kind: 'counter', help: 'Attempts to connect.', labels: { bridge: 'bridge' } },
+  bridge_in_flight: { kind: 'gauge', help: 'Messages sent and not yet acknowledged; at most bridge_window.', labels: { bridge: 'bridge' } },
+  bridge_window: { kind: 'gauge', help: 'Messages that may be on the way: the smaller of the configured window and the broker\'s Receive Maximum.', labels: { bridge: 'bridge' } },
+  bridge_sent_total: { kind: 'counter', help: 'Messages sent, repetitions included.', labels: { bridge: 'bridge' } },
+  bridge_acked_total: { kind: 'counter', help: 'Messages acknowledged by the broker.', labels: { bridge: 'bridge' } },
+  bridge_retried_total: { kind: 'counter', help: 'Messages that the broker refused for now.', labels: { bridge: 'bridge' } },
+  bridge_unknown_total: { kind: 'counter', help: 'Messages on the way when the connection was lost: sent again, counted as disclosed.', labels: { bridge: 'bridge' } },
+  bridge_dead_total: { kind: 'counter', help: 'Messages that the broker refused for good: kept aside in the outbox.', labels: { bridge: 'bridge' } },
+  bridge_withheld_total: { kind: 'counter', help: 'Messages that were not sent when their turn came.', labels: { bridge: 'bridge', reason: 'bridgeReason' } },
+  bridge_batches_total: { kind: 'counter', help: 'Batches sent.', labels: { bridge: 'bridge' } },
+  bridge_saved_bytes_total: { kind: 'counter', help: 'Bytes that the compression of batches saved.', labels: { bridge: 'bridge' } },
   rules_loads_total: { kind: 'counter', help: 'Rules files read, by whether they were accepted.', labels: { result: 'result' } },
   ready: { kind: 'gauge', help: '1 when the gateway is ready.' },
   admin_requests_total: { kind: 'counter', help: 'Requests to the admin API.', labels: { answer: 'answer' } },
@@ -99,6 +116,8 @@ export interface Metrics {
   commit(seconds: number): void
   /** Admits the outputs and streams of a rules set as label values; earlier ones keep their series. */
   useRules(outputs: Iterable<OutputId>, streams: Iterable<StreamId>): void
+  /** Admits the names of bridges as label values. */
+  useBridges(names: Iterable<string>): void
   /** Called before every scrape, to set gauges. */
   onScrape(collect: () => void): void
   /** [Prometheus text format 0.0.4] */
@@ -109,7 +128,7 @@ export interface Metrics {
 export function createMetrics(): Metrics {
   const cells = createCells()
   const series = new Map<FamilyName, Map<string, { readonly values: readonly string[]; readonly counter: Counter }>>()
-  const named = { output: new Set<string>(), stream: new Set<string>() }
+  const named = { output: new Set<string>(), stream: new Set<string>(), bridge: new Set<string>() }
   const outputs = new Map<string, OutputCounters>()
   const collectors: (() => void)[] = []
   const commits = { buckets: new Float64Array(COMMIT_BUCKETS.length + 1), sum: 0, count: 0 }
@@ -120,7 +139,7 @@ export function createMetrics(): Metrics {
   }
 
   function admitted(set: LabelSet, value: string | undefined): string {
-    const known = set === 'output' || set === 'stream' ? named[set].has(value ?? '') : (LABELS[set] as readonly string[]).includes(value ?? '')
+    const known = set === 'output' || set === 'stream' || set === 'bridge' ? named[set].has(value ?? '') : (LABELS[set] as readonly string[]).includes(value ?? '')
     return known && value !== undefined ? value : 'other'
   }
 
@@ -207,6 +226,9 @@ export function createMetrics(): Metrics {
       for (const [set, ids] of [[named.output, outputIds], [named.stream, streamIds]] as const) {
         for (const id of ids) if (set.size < LIMITS.labelValues) set.add(id)
       }
+    },
+    useBridges: (names) => {
+      for (const name of names) if (named.bridge.size < LIMITS.labelValues) named.bridge.add(name)
     },
     onScrape: (collect) => void collectors.push(collect),
     async text() {

@@ -10,7 +10,7 @@ import type { BasisEntry } from './domain/policy.ts'
 import { clear, nobody, type Decision } from './domain/consent.ts'
 import { GatewayError } from './domain/errors.ts'
 import { LIMITS } from './domain/limits.ts'
-import type { ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions } from './domain/ports.ts'
+import type { ConsentStates, IdentityRegister, Machine, MachineRegistry, Outbox, OutboxRecord, Publish, Random, Sessions, Slot } from './domain/ports.ts'
 import type { OperatorId } from './domain/ids.ts'
 import { Verdict, isRefusal } from './domain/verdict.ts'
 import { createFacts } from './minimise/probe.ts'
@@ -18,7 +18,7 @@ import { createContext } from './minimise/interpret.ts'
 import { variantIndex, type Plan } from './minimise/plan.ts'
 import { verify } from './minimise/verify.ts'
 import type { Cells } from './minimise/cells.ts'
-import type { OutputEntry, Snapshot, StreamEntry } from './snapshot.ts'
+import type { OutputEntry, ReadChoice, Snapshot, StreamEntry } from './snapshot.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface PipelineParts {
@@ -34,11 +34,25 @@ export interface PipelineParts {
   readonly ledgerHealthy: () => boolean
   /** The decision of each message, for tools that explain it; the object is reused. */
   readonly onDecision?: (stream: StreamEntry, decision: Readonly<Decision>) => void
+  /** A message without a time was measured when it came: in tests of rules, where a step says when that is. */
+  readonly arrivalIsTime?: boolean
   /** One of so many results is walked again by the verifier; 1 = all, 0 or left out = none. */
   readonly verifyEvery?: number
   /** Where the order of machines' records begins: must grow from start to start. */
   readonly orderBase?: number
+  /** What a terminal says that its operator chose; durable and in force when it returns. What it throws leaves the message unacknowledged. */
+  readonly onChoice?: (choice: PipelineChoice) => void
   readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
+}
+
+/** A message of the consent stream, and who was signed on at its time. */
+export interface PipelineChoice extends ReadChoice {
+  readonly machine: Machine
+  readonly signedOn: OperatorId | undefined
+  readonly eventMs: number
+  readonly receivedMs: number
+  readonly lateLimitMs: number
+  readonly payload: Uint8Array
 }
 
 export interface Pipeline {
@@ -72,6 +86,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const topics: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const variants = new Int8Array(LIMITS.outputs)
+  const fits = new Int8Array(LIMITS.outputs)
+  const slots: (Slot | undefined)[] = Array.from({ length: LIMITS.outputs }, () => undefined)
+  const untils: (number | undefined)[] = Array.from({ length: LIMITS.outputs }, () => undefined)
   const verifyEvery = parts.verifyEvery ?? 0
   let unverified = 0
   const orders = new Map<string, number>()
@@ -112,12 +129,24 @@ export function createPipeline(parts: PipelineParts): Pipeline {
 
     // Attribute and decide: whatever is in doubt stays "nobody known".
     const at = Number.isNaN(facts.eventMs) ? publish.receivedAtMs : facts.eventMs
+    // A sign-on without a time tells that somebody came, not when.
+    const signMs = entry.stream.time === undefined || parts.arrivalIsTime === true ? at : facts.eventMs
     if (entry.session !== undefined) {
-      const fault = entry.session.before(scratch, length, machine, at, publish.receivedAtMs)
+      const fault = entry.session.before(scratch, length, machine, signMs, publish.receivedAtMs)
       if (fault < 0) return refuse(publish, entry, fault)
     }
     decide(now, entry, machine, at, publish.receivedAtMs)
-    if (entry.session?.after(machine, at, publish.receivedAtMs) === true) forgetPerson(decision)
+    if (entry.session?.after(machine, signMs, publish.receivedAtMs) === true) forgetPerson(decision)
+    if (entry.choice !== undefined && parts.onChoice !== undefined) {
+      const read = entry.choice(scratch, length)
+      if (typeof read === 'number') return refuse(publish, entry, read)
+      parts.onChoice({
+        ...read, machine, signedOn: decision.known ? decision.operator : undefined, eventMs: facts.eventMs, receivedMs: publish.receivedAtMs,
+        lateLimitMs: now.policy.subject.lateLimitMs, payload: publish.payload,
+      })
+      // What was chosen counts for this message, too.
+      decide(now, entry, machine, at, publish.receivedAtMs)
+    }
     parts.onDecision?.(entry, decision)
 
     // Minimise for every output into the scratch buffer, one result behind the other.
@@ -125,6 +154,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     context.session = decision.session
     context.machine = machine.id
     context.scope = now.scopeOf(machine)
+    context.message++
     const outputs = entry.outputs
     let end: number = FIRST
     let count = 0
@@ -163,6 +193,15 @@ export function createPipeline(parts: PipelineParts): Pipeline {
           continue
         }
       }
+      const { emission } = output
+      if (emission !== undefined) {
+        if (!emission.offer(machine.id, at, publish.receivedAtMs, scratch, end, result)) {
+          withhold(publish, entry, output, Verdict.sampled.code)
+          continue
+        }
+        slots[i] = emission.slot
+        untils[i] = emission.untilMs
+      }
       from[i] = end
       to[i] = result
       topics[i] = context.topic
@@ -180,8 +219,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       }
       count++
     }
+    context.decoded = undefined
     if (count === 0) return 0
-    if (!outbox.room(end - FIRST, count)) throw FULL
+    const taken = makeRoom(publish, entry, count)
 
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
@@ -191,7 +231,37 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       output.bytes.add((to[i] as number) - (from[i] as number))
       parts.onVerdict?.(publish.machine, entry, output, 0)
     }
-    return count
+    return taken
+  }
+
+  /**
+   * All results of a message are taken or none, and then the terminal keeps it. But a safety or legal record never waits for the
+   * room of another output: what does not fit beside it is let go of and counted. [G6]
+   */
+  function makeRoom(publish: Publish, entry: StreamEntry, count: number): number {
+    const { outputs } = entry
+    let left = count
+    let urgent = false
+    for (let i = 0; i < outputs.length; i++) {
+      if (to[i] === 0) continue
+      const { output } = outputs[i] as OutputEntry
+      fits[i] = output.to.qos === 0 || outbox.room(output.id, storageClassOf(bases[i] as string), endOf(i) - (from[i] as number)) ? 1 : 0
+      if (fits[i] === 1 && storageClassOf(bases[i] as string) !== 'ordinary') urgent = true
+      if (fits[i] === 0) left--
+    }
+    if (left === count) return count
+    if (!urgent) throw FULL
+    for (let i = 0; i < outputs.length; i++) {
+      if (to[i] === 0 || fits[i] === 1) continue
+      to[i] = 0
+      withhold(publish, entry, outputs[i] as OutputEntry, Verdict.quota.code)
+    }
+    return left
+  }
+
+  /** Where a result ends, with what would be left of it after a withdrawal. */
+  function endOf(i: number): number {
+    return Math.max(to[i] as number, withdrawnTo[i] as number)
   }
 
   /** The whole output stops, whatever stream it was that gave it away. */
@@ -212,6 +282,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     clear(decision)
     decision.collection = machine.operatorCollection === 'on'
     if (!parts.ledgerHealthy() || eventMs > receivedAtMs + AHEAD_MS || eventMs < receivedAtMs - now.policy.subject.lateLimitMs) return
+    // A stream whose messages carry their time, but this one does not: nobody can tell who was there. A no of who is there now still counts.
+    const isTimeless = entry.stream.time !== undefined && Number.isNaN(facts.eventMs) && parts.arrivalIsTime !== true
     if (now.policy.subject.sessions === undefined) {
       // Without operator sessions the message itself names the operator, on a machine whose device setting is on.
       if (entry.stream.operatorField === undefined || facts.operator === '' || !decision.collection) return
@@ -221,13 +293,17 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       decision.known = true
       decision.operator = identity.operator
       decision.country = identity.country
+      if (isTimeless) forgetPerson(decision)
       return
     }
-    sessions.decide(machine, eventMs, receivedAtMs, decision)
+    // [rules-language 4.9] A batch: the decision holds over its whole span.
+    if (facts.endMs > eventMs) sessions.decideSpan(machine, eventMs, facts.endMs, receivedAtMs, decision)
+    else sessions.decide(machine, eventMs, receivedAtMs, decision)
+    if (isTimeless) forgetPerson(decision)
     if (decision.known && facts.operator !== '') {
       // The message names an operator of its own: when it is not the one signed on, the stricter reading is that nobody is known.
       const named = parts.identities.find(facts.operator, eventMs)
-      if (named?.operator !== decision.operator) forgetPerson(decision)
+      if (named?.operator !== decision.operator) forgetPerson(decision, named?.operator)
     }
   }
 
@@ -236,6 +312,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     orders.set(machine.id, order)
     const withdrawn = withdrawnTo[i] as number
     const known = decision.known && decision.operator !== undefined
+    const subjects = known ? [decision.operator as OperatorId] : (decision.concerned ?? NOBODY)
     return {
       id: parts.random(16),
       output: output.output.id,
@@ -246,27 +323,29 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       retain: output.output.to.retain,
       machine: machine.id,
       holder: machine.holder,
-      subjects: known ? [decision.operator as OperatorId] : NOBODY,
+      subjects,
       machineOrder: order,
       acquiredAtMs,
       receivedAtMs,
       purpose: output.output.purpose.id,
       basis: bases[i] as string,
       country: machine.country,
-      consentSeq: known && decision.seq > 0 ? [decision.seq] : NO_EVENTS,
+      consentSeq: subjects.length > 0 && decision.seq > 0 ? [decision.seq] : NO_EVENTS,
       policy: now.policy.id,
       rulesHash: now.policy.hash,
       plan: output.planIds[variants[i] as number] as string,
       keyId: now.keyId,
-      storageClass: bases[i] === 'legal_obligation' ? 'legal' : bases[i] === 'vital_interest' ? 'safety' : 'ordinary',
-      expiresAtMs: output.output.to.sendWithinMs === undefined ? undefined : receivedAtMs + output.output.to.sendWithinMs,
+      storageClass: storageClassOf(bases[i] as string),
+      expiresAtMs: output.output.to.sendWithinMs === undefined ? undefined : (output.emission === undefined ? receivedAtMs : untils[i] ?? receivedAtMs) + output.output.to.sendWithinMs,
       payload: scratch.subarray(from[i], to[i]),
-      payloadIfWithdrawn: !known ? undefined
+      payloadIfWithdrawn: subjects.length === 0 ? undefined
         : closesOnWithdrawal(bases[i] as string) ? null
         : withdrawn < 0 ? undefined
         : withdrawn === 0 ? null : scratch.subarray(withdrawnFrom[i], withdrawn),
       categories: output.categories[variants[i] as number] as number,
       via: output.output.to.via,
+      slot: output.emission === undefined ? undefined : slots[i],
+      untilMs: output.emission === undefined ? undefined : untils[i],
     }
   }
 
@@ -305,12 +384,17 @@ function closesOnWithdrawal(basis: string): boolean {
   return basis === 'consent' || basis === 'opt_out' || basis === 'legitimate_interest'
 }
 
-/** Keeps what forbids, drops what allows. */
-function forgetPerson(decision: Decision): void {
+/** Keeps what forbids and whom the message may be about, drops what allows. */
+function forgetPerson(decision: Decision, other?: OperatorId): void {
+  if (decision.operator !== undefined) decision.concerned = other === undefined ? [decision.operator] : [decision.operator, other]
   decision.known = false
   decision.yes = 0
   decision.siteYes = 0
   decision.notice = 0
   decision.operator = undefined
   decision.session = ''
+}
+
+function storageClassOf(basis: string): OutboxRecord['storageClass'] {
+  return basis === 'legal_obligation' ? 'legal' : basis === 'vital_interest' ? 'safety' : 'ordinary'
 }

@@ -3,16 +3,17 @@
  * the topic matcher, the basis of every output by country.
  */
 import { outputBasis } from './domain/basis.ts'
-import type { Machine } from './domain/ports.ts'
-import type { BasisEntry, Output, OutputStream, Policy, Stream } from './domain/policy.ts'
+import type { Machine, Outbox } from './domain/ports.ts'
+import type { BasisEntry, Choice, ChoiceRule, Output, OutputStream, Policy, Stream } from './domain/policy.ts'
 import { categoryBit, classificationOf, type FieldShape } from './domain/schema.ts'
+import { createEmission, type Emission } from './emission.ts'
 import type { Scope } from './minimise/condition.ts'
 import { evaluate } from './minimise/condition.ts'
 import { compilePlan, type CompileOptions } from './minimise/compile.ts'
 import type { Run } from './minimise/interpret.ts'
-import { VARIANTS, planFor, type Plan, type PlanNode } from './minimise/plan.ts'
+import { VARIANTS, nodesOf, planFor, type Plan } from './minimise/plan.ts'
 import { createProbe, nameOf, type Probe } from './minimise/probe.ts'
-import { decodeTree, pathOf, slotAt } from './minimise/tree.ts'
+import { decodeTree, pathOf, slotAt, type Tree } from './minimise/tree.ts'
 import type { Value } from './minimise/value.ts'
 import { Malformed } from './minimise/wire.ts'
 import type { Counter, Metrics, OutputCounters } from './metrics.ts'
@@ -39,6 +40,8 @@ export interface StreamEntry {
   readonly probe: Probe
   /** Reads sign-on and sign-off from a message of the session stream. */
   readonly session: SessionReader | undefined
+  /** Reads what an operator chose from a message of the consent stream. */
+  readonly choice: ChoiceReader | undefined
   readonly outputs: readonly OutputEntry[]
   readonly received: Counter
 }
@@ -49,6 +52,20 @@ export interface SessionReader {
   before(source: Uint8Array, length: number, machine: Machine, eventMs: number, receivedMs: number): number
   /** Applies what `before` noted; true when somebody signed off. */
   after(machine: Machine, eventMs: number, receivedMs: number): boolean
+}
+
+/** Returns what the message says, or a refusal code. */
+export type ChoiceReader = (source: Uint8Array, length: number) => ReadChoice | number
+
+/** Texts are empty when the message does not have them; `policy` is undefined when the rules name no field for it. */
+export interface ReadChoice {
+  readonly card: string
+  readonly purpose: string
+  readonly says: Choice | undefined
+  readonly policy: string | undefined
+  readonly language: string
+  readonly supersedes: string
+  readonly evidence: string
 }
 
 export interface OutputEntry {
@@ -67,6 +84,8 @@ export interface OutputEntry {
   /** What the verifier found, by field number; from then on the output gets nothing more (fail closed, visibly). */
   stopped: string | undefined
   readonly bytes: Counter
+  /** Down-sampling, where the rules ask for it. */
+  readonly emission: Emission | undefined
 }
 
 /** Applies a sign-on or sign-off; the card as the message carries it. */
@@ -79,6 +98,8 @@ export interface SnapshotParts extends CompileOptions {
   readonly keyId: string
   readonly metrics: Metrics
   readonly sessions: SessionSink
+  /** What down-sampling asks of the outbox; without it every result leaves. */
+  readonly windows?: Pick<Outbox, 'kept' | 'mark'>
   /** broker/topics.ts, handed in so that rooms stay apart. */
   matcher(streams: readonly Stream[]): (topic: string) => { readonly streams: readonly Stream[]; readonly machine: string | undefined; readonly fleet: string | undefined } | undefined
 }
@@ -125,12 +146,13 @@ function streamEntry(policy: Policy, stream: Stream, parts: SnapshotParts): Stre
     stream,
     probe: createProbe(stream),
     session: isSessions ? sessionReader(policy, stream, parts.sessions) : undefined,
+    choice: policy.subject.consent?.stream === stream.id ? choiceReader(policy.subject.consent, stream) : undefined,
     outputs,
     received: parts.metrics.stream(stream.id),
   }
 }
 
-export function outputEntry(policy: Policy, output: Output, source: OutputStream, parts: Pick<SnapshotParts, 'keys' | 'engine' | 'metrics'>): OutputEntry {
+export function outputEntry(policy: Policy, output: Output, source: OutputStream, parts: Pick<SnapshotParts, 'keys' | 'engine' | 'metrics' | 'windows'>): OutputEntry {
   const minimisers = VARIANTS.map((variant) => compilePlan(planFor(output, source, variant), parts))
   const bases = new Map<string, BasisEntry | undefined>()
   return {
@@ -155,6 +177,7 @@ export function outputEntry(policy: Policy, output: Output, source: OutputStream
     failures: parts.metrics.counter('fields_failed_total', output.id),
     stopped: undefined,
     bytes: parts.metrics.counter('forwarded_bytes_total'),
+    emission: source.emit === undefined || parts.windows === undefined ? undefined : createEmission(output.id, source, source.emit, parts.windows),
   }
 }
 
@@ -165,14 +188,7 @@ function categoriesOf(plan: Plan): number {
   const add = (field: FieldShape | undefined): void => {
     if (field !== undefined) bits |= categoryBit(classificationOf(field).category)
   }
-  const visit = (node: PlanNode): void => {
-    for (const step of node.steps) {
-      add(step.field)
-      if (step.kind === 'node') visit(step.node)
-      else if (step.kind === 'keyed') for (const inner of step.keyed.nodes.values()) visit(inner)
-    }
-  }
-  visit(plan.root)
+  for (const { steps } of nodesOf(plan.root)) for (const step of steps) add(step.field)
   for (const point of plan.points) add(point.lat[point.lat.length - 1])
   return bits
 }
@@ -203,5 +219,32 @@ function sessionReader(policy: Policy, stream: Stream, sink: SessionSink): Sessi
       leaving = undefined
       return true
     },
+  }
+}
+
+function choiceReader(rule: ChoiceRule, stream: Stream): ChoiceReader {
+  const reader = (field: string | undefined): ((tree: Tree) => string) => {
+    const path = field === undefined ? undefined : pathOf(stream.message, field)
+    if (path === undefined) return () => ''
+    const members = path.at(-1)?.enum?.names
+    return (tree) => {
+      const slot = slotAt(tree, path) as Value | undefined
+      if (slot === undefined) return members?.get(0) ?? ''
+      return members === undefined ? nameOf(slot) : (members.get(Number(slot)) ?? '')
+    }
+  }
+  const [card, purpose, choice, language, supersedes, evidence] = [rule.operatorField, rule.purposeField, rule.choiceField, rule.languageField, rule.supersedesField, rule.evidenceField].map(reader)
+  const policy = rule.policyField === undefined ? undefined : reader(rule.policyField)
+  return (source, length) => {
+    try {
+      const tree = decodeTree(stream.message, source, 0, length)
+      return {
+        card: card!(tree), purpose: purpose!(tree), says: rule.means.get(choice!(tree)), policy: policy?.(tree),
+        language: language!(tree), supersedes: supersedes!(tree), evidence: evidence!(tree),
+      }
+    } catch (error) {
+      if (error instanceof Malformed) return error.code
+      throw error
+    }
   }
 }

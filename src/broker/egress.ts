@@ -7,13 +7,18 @@
  * What a record was when it came is noted here (Handover), because the outbox changes its own object when it purges or swaps:
  * one whose revision has moved on is covered, whatever the gate says. What is out on a connection is noted with the connection
  * until it is acknowledged, so that a withdrawal knows which sockets still hold something of it.
+ *
+ * Persistent sessions outlive the process. A record is done for the outbox when it is with everybody who is connected and safe for
+ * everybody who is not: what waits for an absent session is in the session store (in the outbox's file), and of what a connected one
+ * has not acknowledged the outbox keeps its record, for a second or two; then it goes into the store as well, so that a slow
+ * recipient holds up nobody. A crash sends again what was not acknowledged.
  */
 import { Readable } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { RecipientId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, OutboxRecord, PurgeReason } from '../domain/ports.ts'
+import type { Clock, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { createDoor } from './door.ts'
 import type { Visitor } from './door.ts'
@@ -33,6 +38,8 @@ export interface EgressOptions {
   readonly gate: (record: OutboxRecord) => boolean
   /** A record was handed to a client for the first time. `credential` is the recipient's account. */
   readonly onDelivered?: ((record: OutboxRecord, credential: string) => void) | undefined
+  /** Keeps persistent sessions and retained copies over restarts. Default: in memory only. */
+  readonly store?: SessionStore | undefined
   readonly clock: Clock
   readonly count: Count
   readonly log: BrokerLog
@@ -90,6 +97,10 @@ interface Handover {
   gone: boolean
   /** The outbox has its answer, and has forgotten it. */
   answered: boolean
+  /** Connected persistent sessions that have neither acknowledged it nor put it into the store. */
+  held: number
+  /** To be called when there is none any more. */
+  finish: (() => void) | undefined
 }
 
 /** A frame on a connection that is not known to have arrived. */
@@ -128,7 +139,7 @@ interface Seat {
 
 /** QoS 0 to a client with more than this unread is dropped: that is what QoS 0 means, and others need not wait. */
 const CONGESTED_BYTES = 1_048_576
-/** How long a purge waits for acknowledgements before it resets connections: so many turns of the event loop, and so long. */
+/** How long a purge waits for acknowledgements before it resets connections: at most so many turns of the event loop, and so long. */
 const CUT_TURNS = 25
 const CUT_MS = 5
 const PACKET_IDS = 65_535
@@ -142,7 +153,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   /** All sessions by the engine's client id, and the same by recipient. */
   const sessions = new Map<string, Subscriber>()
   const desks = new Map<RecipientId, Map<string, Subscriber>>()
-  const retained = new RetainedCopies(options.retained ?? LIMITS.retained, count)
+  const { store } = options
+  const retained = new RetainedCopies(options.retained ?? LIMITS.retained, count, store)
   /** What a payload belongs to. The engine wraps packets again and again but keeps the payload's buffer. */
   const handovers = new WeakMap<object, Handover>()
   const queueMessages = options.queueMessages ?? LIMITS.offlineMessages
@@ -168,11 +180,25 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       subscriber.seat = undefined
       subscriber.live = false
       if (sessions.get(subscriber.key) !== subscriber) return
-      forget(subscriber)
+      if (!subscriber.persistent || (subscriber.filters.size === 0 && subscriber.queue.size === 0)) {
+        forget(subscriber)
+        return
+      }
+      subscriber.queue.keep()
       // Put back at the end: the first of the map is then the one absent longest.
-      if (subscriber.persistent && (subscriber.filters.size > 0 || subscriber.queue.size > 0)) remember(subscriber)
+      const desk = desks.get(subscriber.recipient)
+      desk?.delete(subscriber.key)
+      desk?.set(subscriber.key, subscriber)
     },
   })
+
+  function queueFor(key: string): OutgoingQueue {
+    return new OutgoingQueue(queueMessages, queueBytes, count, handoverOfPacket, key, store)
+  }
+
+  function handoverOfPacket({ payload }: PublishPacket): Handover | undefined {
+    return typeof payload === 'object' ? handovers.get(payload) : undefined
+  }
 
   function remember(subscriber: Subscriber): Map<string, Subscriber> {
     let desk = desks.get(subscriber.recipient)
@@ -182,8 +208,10 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     return desk
   }
 
-  function forget({ key, recipient }: Subscriber): void {
+  function forget({ key, recipient, persistent, queue }: Subscriber): void {
     sessions.delete(key)
+    queue.clear()
+    if (persistent) store?.forget(key)
     const desk = desks.get(recipient)
     if (desk?.delete(key) === true && desk.size === 0) desks.delete(recipient)
   }
@@ -197,7 +225,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     // [MQTT-3.1.2-6] A clean session ends an earlier one; and so does a log-in that serves another recipient now.
     if (known !== undefined) forget(known)
     const fresh: Subscriber = {
-      key, user, recipient, persistent: !clean, filters: new Map(), queue: new OutgoingQueue(queueMessages, queueBytes, count), present: false, seat: undefined, live: false,
+      key, user, recipient, persistent: !clean, filters: new Map(), queue: queueFor(key), present: false, seat: undefined, live: false,
     }
     const desk = remember(fresh)
     if (desk.size > (options.sessions ?? LIMITS.recipientSessions)) {
@@ -219,8 +247,12 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     let payload: Buffer | undefined
     const written = (): void => {
       if (--writing > 0) return
-      if (handover !== undefined) handover.answered = true
-      done(reached)
+      const finish = (): void => {
+        if (handover !== undefined) handover.answered = true
+        done(reached)
+      }
+      if (handover === undefined || handover.held === 0) finish()
+      else handover.finish = finish
     }
     /** A payload of its own: the record's may be part of a buffer that is written over. */
     const own = (): Buffer => {
@@ -230,7 +262,10 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       }
       return payload
     }
-    if (record.retain) retained.set(record, packetOf(record, own(), record.qos, true))
+    if (record.retain) {
+      retained.set(record, packetOf(record, own(), record.qos, true))
+      store?.retain(record)
+    }
     for (const subscriber of desks.get(record.recipient)?.values() ?? []) {
       const granted = grantedQos(subscriber, record.topic)
       if (granted === undefined) continue
@@ -246,7 +281,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       } else if (subscriber.persistent && qos > 0) {
         reached++
         count('deliver.queued')
-        subscriber.queue.push(stamp(packetOf(record, own(), qos, false)))
+        subscriber.queue.push(stamp(packetOf(record, own(), qos, false)), subscriber.seat === undefined)
       }
     }
     written()
@@ -377,7 +412,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   async function cut(gone: ReadonlySet<Handover>, out: Set<Flight>): Promise<number> {
     const until = clock.monotonic() + CUT_MS
     let holding: Seat[] = []
-    for (let turn = 1; turn <= 2 || (holding.length > 0 && (turn <= CUT_TURNS || clock.monotonic() < until)); turn++) {
+    for (let turn = 1; turn <= 2 || (holding.length > 0 && turn <= CUT_TURNS && clock.monotonic() < until); turn++) {
       await new Promise((resolve) => void setImmediate(resolve))
       holding = []
       for (const seat of seats()) {
@@ -409,14 +444,31 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     return answer(null, granted ? subscription : null) // [MQTT-3.9.3-1] 0x80
   }
 
-  function grant({ recipient, filters }: Subscriber, { topic, qos }: Subscription): boolean {
+  function grant(subscriber: Subscriber, { topic, qos }: Subscription): boolean {
+    const { recipient, filters } = subscriber
     if (!contains(topic, options.allowed(recipient))) {
       filters.delete(topic)
       return false
     }
     if (filters.size >= LIMITS.recipientFilters && !filters.has(topic)) return false
+    const before = filters.get(topic)
     filters.set(topic, qos)
-    return true
+    if (save(subscriber)) return true
+    if (before === undefined) filters.delete(topic)
+    else filters.set(topic, before)
+    return false
+  }
+
+  /** [MQTT-3.1.2-4] False when the store cannot take it: a session that would not be there after a restart is not promised. */
+  function save({ key, user, recipient, persistent, filters }: Subscriber): boolean {
+    if (!persistent || store === undefined) return true
+    try {
+      store.save({ key, user, recipient, filters })
+      return true
+    } catch (error) {
+      log.warn('broker reported an error', { listener: 'recipients', error: error as Error })
+      return false
+    }
   }
 
   function recheck(): void {
@@ -425,17 +477,18 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       if (now?.id !== account.id || now.credential !== account.credential || now.certificate !== account.certificate) guard.kill('revoked')
     }
     for (const subscriber of [...sessions.values()]) {
-      const { recipient, user, filters, seat, queue } = subscriber
+      const { recipient, user, filters, seat } = subscriber
       const allowed = options.allowed(recipient)
-      for (const filter of [...filters.keys()].filter((filter) => !contains(filter, allowed))) {
+      const foreign = [...filters.keys()].filter((filter) => !contains(filter, allowed))
+      for (const filter of foreign) {
         filters.delete(filter)
         seat?.client.unsubscribe({ unsubscriptions: [filter] } as never, () => undefined)
         count('subscribe.revoked')
         log.info('subscription withdrawn', { listener: 'recipients', recipient })
       }
+      if (foreign.length > 0) save(subscriber)
       // A session belongs to a log-in, and a recipient may have several: those of the others stay.
       if (directory.recipient(user)?.id !== recipient) {
-        queue.clear()
         forget(subscriber)
       }
     }
@@ -463,7 +516,10 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
 
   const events: NodeJS.EventEmitter = engine
   events.on('unsubscribe', (filters: readonly string[], client: Client) => {
-    for (const filter of filters) door.seatOf(client)?.subscriber.filters.delete(filter)
+    const subscriber = door.seatOf(client)?.subscriber
+    if (subscriber === undefined) return
+    for (const filter of filters) subscriber.filters.delete(filter)
+    save(subscriber)
   })
   // A clean session may subscribe from CONNACK on; a persistent one is live when its queue has been replayed.
   events.on('connackSent', (_connack: unknown, client: Client) => {
@@ -482,6 +538,30 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     for (const packet of subscriber.queue.unsent()) client.publish(packet, () => undefined)
   })
   door.open(engine)
+  restore()
+  const keeper = store === undefined ? undefined : setInterval(() => {
+    for (const { live, queue } of sessions.values()) if (live) queue.keepOld()
+  }, KEEP_MS).unref()
+
+  /** What a former run left: sessions without a connection, and retained copies. */
+  function restore(): void {
+    const counters = engine as unknown as { counter: number }
+    const packetFor = (record: OutboxRecord, qos: 0 | 1 | 2, retain: boolean): PublishPacket => {
+      const payload = Buffer.from(record.payload)
+      handovers.set(payload, { ...handoverOf(record), answered: true })
+      return packetOf(record, payload, qos, retain)
+    }
+    for (const record of store?.retained() ?? []) retained.set(record, packetFor(record, record.qos, true))
+    for (const { key, user, recipient, filters, waiting } of store?.sessions() ?? []) {
+      const queue = queueFor(key)
+      for (const { place, record, qos, messageId, released } of waiting) {
+        const packet = released ? ({ cmd: 'pubrel' } as unknown as PublishPacket) : packetFor(record, qos, false)
+        queue.restore({ ...packet, brokerId: engine.id, brokerCounter: place, ...(messageId === undefined ? {} : { messageId }) })
+        counters.counter = Math.max(counters.counter, place)
+      }
+      remember({ key, user, recipient, persistent: true, filters: new Map(filters), queue, present: true, seat: undefined, live: false })
+    }
+  }
 
   return {
     accept: door.accept,
@@ -491,9 +571,15 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     get connections() {
       return door.connections
     },
-    close: door.close,
+    async close(graceMs) {
+      clearInterval(keeper)
+      await door.close(graceMs)
+    },
   }
 }
+
+/** How long the outbox keeps what a connected session has not acknowledged: once to twice as long. */
+const KEEP_MS = 1_000
 
 /** Highest QoS granted by a filter that matches, undefined when none does. A message that several match is sent once [MQTT-3.3.5-1]. */
 function grantedQos({ filters }: Subscriber, topic: string): 0 | 1 | 2 | undefined {
@@ -505,20 +591,25 @@ function grantedQos({ filters }: Subscriber, topic: string): 0 | 1 | 2 | undefin
 }
 
 function handoverOf(record: OutboxRecord): Handover {
-  return { record, source: record, revision: record.revision ?? 0, variant: record.payloadIfWithdrawn, swapped: false, gone: false, answered: false }
+  return { record, source: record, revision: record.revision ?? 0, variant: record.payloadIfWithdrawn, swapped: false, gone: false, answered: false, held: 0, finish: undefined }
 }
 
 /** What is left of a hand-over after a withdrawal. Nothing in it rests on a yes any more. */
 function swappedOf({ record, source, revision, variant, answered }: Handover, payload: Buffer): Handover {
+  const rest: OutboxRecord = { ...recordOf(record), payload, payloadIfWithdrawn: undefined }
+  return { record: rest, source, revision, variant, swapped: true, gone: false, answered, held: 0, finish: undefined }
+}
+
+/** A record of its own: the outbox's object answers by getters, which a spread would not see. */
+function recordOf(record: OutboxRecord): OutboxRecord {
   const {
     id, output, recipient, stream, topic, qos, retain, machine, holder, subjects, machineOrder, acquiredAtMs, receivedAtMs, purpose, basis, country, consentSeq,
-    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via,
+    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via, payload, payloadIfWithdrawn,
   } = record
-  const rest: OutboxRecord = {
+  return {
     id, output, recipient, stream, topic, qos, retain, machine, holder, subjects, machineOrder, acquiredAtMs, receivedAtMs, purpose, basis, country, consentSeq,
-    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via, payload, payloadIfWithdrawn: undefined,
+    policy, rulesHash, plan, keyId, storageClass, expiresAtMs, categories, via, payload, payloadIfWithdrawn,
   }
-  return { record: rest, source, revision, variant, swapped: true, gone: false, answered }
 }
 
 /** The outbox has purged or swapped the record since. A swap that was made here too is not news. */
@@ -581,6 +672,7 @@ type FateOf = (packet: PublishPacket) => Buffer | null | undefined
 
 /**
  * What one session has not acknowledged: PUBLISHes in order, a PUBREL in the place of its PUBLISH. Bounded by number and bytes.
+ * A packet is either held (a connected session has it, and the outbox has its record) or kept (it is in the store).
  */
 class OutgoingQueue {
   readonly #packets = new Map<number, QueuedPacket>()
@@ -589,12 +681,22 @@ class OutgoingQueue {
   readonly #max: number
   readonly #maxBytes: number
   readonly #count: Count
+  readonly #handoverOf: (packet: PublishPacket) => Handover | undefined
+  readonly #session: string
+  readonly #store: SessionStore | undefined
+  /** By key in #packets: held, and for how many rounds of `keepOld`. */
+  readonly #held = new Map<number, { readonly handover: Handover; isOld: boolean }>()
+  /** Kept, but under no packet id yet: it is written when the session leaves. */
+  readonly #unnumbered = new Set<number>()
   #bytes = 0
 
-  constructor(max: number, maxBytes: number, count: Count) {
+  constructor(max: number, maxBytes: number, count: Count, handover: (packet: PublishPacket) => Handover | undefined, session: string, store: SessionStore | undefined) {
     this.#max = max
     this.#maxBytes = maxBytes
     this.#count = count
+    this.#handoverOf = handover
+    this.#session = session
+    this.#store = store
   }
 
   get size(): number {
@@ -607,15 +709,75 @@ class OutgoingQueue {
     return last === undefined ? undefined : (last % 65_535) + 1
   }
 
-  push(packet: QueuedPacket): void {
+  /** @param absent  nobody is connected: it goes into the store at once */
+  push(packet: QueuedPacket, absent = false): void {
     const key = packet.brokerCounter ?? 0
     if (this.#packets.has(key)) return
-    this.#packets.set(key, packet)
-    this.#bytes += sizeOf(packet)
+    this.#add(key, packet)
+    if (this.#store !== undefined) {
+      const handover = this.#handoverOf(packet)
+      if (absent) this.#keep(key, packet)
+      else if (handover !== undefined) {
+        handover.held++
+        this.#held.set(key, { handover, isOld: false })
+      }
+    }
     while (this.#packets.size > this.#max || (this.#bytes > this.#maxBytes && this.#packets.size > 1)) {
       this.#remove(this.#packets.keys().next().value!)
       this.#count('deliver.queue_full')
     }
+  }
+
+  /** A packet that the store gave back. */
+  restore(packet: QueuedPacket): void {
+    const key = packet.brokerCounter ?? 0
+    this.#add(key, packet)
+    if (packet.messageId !== undefined) this.#byId.set(packet.messageId, key)
+  }
+
+  #add(key: number, packet: QueuedPacket): void {
+    this.#packets.set(key, packet)
+    this.#bytes += sizeOf(packet)
+  }
+
+  /** The session has left: everything goes into the store, under the ids that it was sent under. */
+  keep(): void {
+    for (const key of [...this.#held.keys(), ...this.#unnumbered]) {
+      const packet = this.#packets.get(key)
+      if (packet !== undefined) this.#keep(key, packet)
+    }
+    this.#unnumbered.clear()
+  }
+
+  /** What was not acknowledged since the last call goes into the store, and the outbox may forget it. */
+  keepOld(): void {
+    for (const [key, held] of this.#held) {
+      const packet = this.#packets.get(key)
+      if (held.isOld && packet !== undefined) this.#keep(key, packet)
+      held.isOld = true
+    }
+  }
+
+  #keep(key: number, packet: QueuedPacket): void {
+    // That of the payload: after a withdrawal it is not the one that was handed over first.
+    const handover = this.#handoverOf(packet)
+    if (packet.cmd === 'publish' && handover !== undefined && !handover.gone) {
+      const record = { ...recordOf(handover.record), payload: packet.payload as Buffer }
+      this.#store?.put(this.#session, { place: key, record, qos: packet.qos === 2 ? 2 : 1, messageId: packet.messageId, released: false })
+      if (packet.messageId === undefined) this.#unnumbered.add(key)
+    }
+    this.#letGo(key)
+  }
+
+  /** The outbox need not keep it for this session any more. */
+  #letGo(key: number): void {
+    const handover = this.#held.get(key)?.handover
+    if (handover === undefined) return
+    this.#held.delete(key)
+    if (--handover.held > 0) return
+    const { finish } = handover
+    handover.finish = undefined
+    finish?.()
   }
 
   /** A packet got its id, or a PUBREL takes the place of the PUBLISH with the same id. */
@@ -626,7 +788,12 @@ class OutgoingQueue {
       const published = key === undefined ? undefined : this.#packets.get(key)
       if (key === undefined || published === undefined) return
       this.#bytes -= sizeOf(published)
+      const record = published.cmd === 'publish' ? this.#handoverOf(published)?.record : undefined
       this.#packets.set(key, { cmd: 'pubrel', messageId: id } as unknown as QueuedPacket)
+      this.#unnumbered.delete(key)
+      // [MQTT-4.3.3-1] Received: after a restart only the PUBREL is sent again.
+      if (record !== undefined) this.#store?.put(this.#session, { place: key, record, qos: 2, messageId: id, released: true })
+      this.#letGo(key)
       return
     }
     const queued = this.#packets.get(packet.brokerCounter ?? 0)
@@ -638,9 +805,7 @@ class OutgoingQueue {
   /** Acknowledged, or refused at the gate before it got an id. */
   clear(packet?: OutgoingPacket): QueuedPacket | undefined {
     if (packet === undefined) {
-      this.#packets.clear()
-      this.#byId.clear()
-      this.#bytes = 0
+      for (const key of [...this.#packets.keys()]) this.#remove(key)
       return undefined
     }
     const key = packet.messageId === undefined ? packet.brokerCounter : this.#byId.get(packet.messageId)
@@ -670,6 +835,7 @@ class OutgoingQueue {
         // In its place, so that a machine's messages keep their order.
         this.#bytes += fate.length - packet.payload.length
         packet.payload = fate
+        if (!this.#held.has(key)) this.#keep(key, packet)
       }
     }
   }
@@ -680,6 +846,9 @@ class OutgoingQueue {
     this.#packets.delete(key)
     if (packet.messageId !== undefined) this.#byId.delete(packet.messageId)
     this.#bytes -= sizeOf(packet)
+    this.#unnumbered.delete(key)
+    this.#store?.remove(this.#session, key)
+    this.#letGo(key)
     return packet
   }
 }
@@ -690,35 +859,48 @@ function sizeOf(packet: QueuedPacket): number {
 
 /** The last message of each topic, for outputs that ask for it, per recipient. */
 class RetainedCopies {
-  readonly #copies = new Map<string, PublishPacket>()
+  readonly #copies = new Map<string, { readonly packet: PublishPacket; readonly record: OutboxRecord }>()
   readonly #max: number
   readonly #count: Count
+  readonly #store: SessionStore | undefined
 
-  constructor(max: number, count: Count) {
+  constructor(max: number, count: Count, store: SessionStore | undefined) {
     this.#max = max
     this.#count = count
+    this.#store = store
   }
 
-  set({ recipient, topic }: OutboxRecord, packet: PublishPacket): void {
-    const key = `${recipient}/${topic}`
+  set(record: OutboxRecord, packet: PublishPacket): void {
+    const key = `${record.recipient}/${record.topic}`
     this.#copies.delete(key)
-    this.#copies.set(key, packet)
+    this.#copies.set(key, { packet, record })
     if (this.#copies.size <= this.#max) return
-    this.#copies.delete(this.#copies.keys().next().value!)
+    this.#drop(this.#copies.keys().next().value!)
     this.#count('deliver.retained_full')
   }
 
+  #drop(key: string): void {
+    const copy = this.#copies.get(key)
+    if (copy === undefined) return
+    this.#copies.delete(key)
+    this.#store?.unretain(copy.record.recipient, copy.record.topic)
+  }
+
   *matching(filters: readonly string[]): Generator<PublishPacket> {
-    for (const packet of this.#copies.values()) {
+    for (const { packet } of this.#copies.values()) {
       if (filters.some((filter) => filterMatches(filter, packet.topic))) yield packet
     }
   }
 
   purge(fateOf: FateOf): void {
-    for (const [key, packet] of this.#copies) {
+    for (const [key, { packet, record }] of this.#copies) {
       const fate = fateOf(packet)
-      if (fate === null) this.#copies.delete(key)
-      else if (fate !== undefined) packet.payload = fate
+      if (fate === null) {
+        this.#drop(key)
+      } else if (fate !== undefined) {
+        packet.payload = fate
+        this.#store?.retain({ ...recordOf(record), payload: fate, payloadIfWithdrawn: undefined })
+      }
     }
   }
 }

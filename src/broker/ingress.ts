@@ -20,8 +20,11 @@ import { contains } from './topics.ts'
 export interface IngressOptions {
   readonly directory: TerminalDirectory
   readonly credentials: Credentials
-  /** The pipeline. Synchronous; must not keep the payload, which lies in the socket's buffer. */
-  readonly handle: (publish: Publish) => void
+  /**
+   * The pipeline. Synchronous; must not keep the payload, which lies in the socket's buffer. What it returns is waited for before this
+   * message is acknowledged; those of other terminals do not wait for it.
+   */
+  readonly handle: (publish: Publish) => Promise<void> | undefined
   /** `Outbox.committed`: calls back once everything handled so far is safe, or with an error. */
   readonly committed: (callback: (error: Error | undefined) => void) => void
   readonly clock: Clock
@@ -65,6 +68,8 @@ interface Batch {
   readonly fresh: number[]
   /** QoS 2 ids that must have been stored before. */
   readonly repeated: number[]
+  /** What else must be done before its messages are acknowledged. */
+  awaited: Promise<void> | undefined
   /** Why the outbox did not take one of its messages: all of the batch stays unacknowledged. */
   refused: Error | undefined
   state: 'waiting' | 'safe' | 'failed'
@@ -127,12 +132,13 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     const publish: Publish = {
       topic: packet.topic, payload: packet.payload as Buffer, qos, machine: terminal.identity, receivedAtMs: clock.now(), isWill: false,
     }
-    const refused = handle(publish)
+    const handled = handle(publish)
     empty(packet)
     if (qos === 0) return answer(null)
 
     const batch = batchOf(terminal)
-    batch.refused ??= refused
+    if (handled instanceof Error) batch.refused ??= handled
+    else if (handled !== undefined) batch.awaited = batch.awaited === undefined ? handled : Promise.all([batch.awaited, handled]).then(() => undefined)
     if (qos === 2) {
       terminal.session.ids.set(packet.messageId ?? 0, IdState.pending)
       batch.fresh.push(packet.messageId ?? 0)
@@ -142,10 +148,12 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
   }
 
   /** An error means that the outbox could not take the message: it must stay unacknowledged. */
-  function handle(publish: Publish): Error | undefined {
+  function handle(publish: Publish): Error | Promise<void> | undefined {
     try {
-      options.handle(publish)
-      return undefined
+      const awaited = options.handle(publish)
+      // Nobody waits for it at QoS 0, and a rejection that nobody takes would end the process.
+      awaited?.catch(() => undefined)
+      return awaited
     } catch (error) {
       // A ledger that cannot take a sign-off is no reason to lose it either.
       if (error instanceof GatewayError && (error.code.startsWith('OUTBOX-') || error.code.startsWith('LEDGER-'))) {
@@ -163,12 +171,16 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
   /** All messages of one read share one commit: `committed` covers whatever was handled before it is called. */
   function batchOf(terminal: Terminal): Batch {
     if (terminal.open !== undefined) return terminal.open
-    const batch: Batch = { answers: [], fresh: [], repeated: [], refused: undefined, state: 'waiting' }
+    const batch: Batch = { answers: [], fresh: [], repeated: [], awaited: undefined, refused: undefined, state: 'waiting' }
     terminal.open = batch
     terminal.batches.push(batch)
     queueMicrotask(() => {
       terminal.open = undefined
-      options.committed((error) => settle(terminal, batch, error ?? batch.refused))
+      options.committed((error) => {
+        const failed = error ?? batch.refused
+        if (failed !== undefined || batch.awaited === undefined) return settle(terminal, batch, failed)
+        batch.awaited.then(() => settle(terminal, batch, undefined), (cause: unknown) => settle(terminal, batch, cause instanceof Error ? cause : new Error('not carried out')))
+      })
     })
     return batch
   }

@@ -90,6 +90,8 @@ export type GateState = (typeof Gate)[keyof typeof Gate]
 export function gate(output: Output, basis: BasisEntry | undefined, decision: Decision): GateState {
   if (basis === undefined) return Gate.closed
   const bit = 1 << output.purpose.index
+  // [design 2] `local_only` is a no to everything off the site, whatever the basis asks for.
+  const isLocal = output.reach !== 'site' && (decision.siteYes & ~decision.yes & bit) !== 0
   const valid = decision.known && ((output.reach === 'site' ? decision.siteYes : decision.yes) & bit) !== 0 && (decision.no & bit) === 0
   switch (basis.basis) {
     case 'forbidden':
@@ -98,11 +100,11 @@ export function gate(output: Output, basis: BasisEntry | undefined, decision: De
       return valid ? Gate.yes : Gate.closed
     case 'opt_out':
       // Open only for a known, signed-on operator who was given the notice and did not say no.
-      if (!decision.known || (decision.notice & bit) === 0 || (decision.no & bit) !== 0) return Gate.closed
+      if (!decision.known || (decision.notice & bit) === 0 || (decision.no & bit) !== 0 || isLocal) return Gate.closed
       return valid ? Gate.yes : Gate.open
     case 'legitimate_interest':
       // [GDPR Art. 21(1)] open unless objected; a refusal or withdrawal counts as an objection, never as less.
-      if ((decision.no & bit) !== 0) return Gate.closed
+      if ((decision.no & bit) !== 0 || isLocal) return Gate.closed
       return valid ? Gate.yes : Gate.open
     default:
       return valid ? Gate.yes : Gate.open

@@ -38,6 +38,11 @@ export interface Decision {
   otherCountry: string | undefined
   /** The rest, when a third or fourth person handed over within one quarantine. All of them count. */
   furtherCountries: readonly string[] | undefined
+  /**
+   * Everybody whom the message may be about when `operator` does not say it: in a quarantine, after a sign-off, when message and
+   * session name two people. A record of it is found, swapped and erased with each of them. Undefined = nobody.
+   */
+  concerned?: readonly OperatorId[] | undefined
   /** Random 16 bytes of the operator session, hex; empty when there is none. */
   session: string
   /** Ledger sequence of the newest consent event of this operator: goes into the outbox record. */
@@ -50,7 +55,7 @@ export interface Decision {
 export function nobody(): Decision {
   return {
     known: false, yes: 0, siteYes: 0, no: 0, notice: 0, operator: undefined, country: undefined, otherCountry: undefined, furtherCountries: undefined,
-    session: '', seq: 0, collection: false,
+    concerned: undefined, session: '', seq: 0, collection: false,
   }
 }
 
@@ -65,6 +70,7 @@ export function clear(decision: Decision): void {
   decision.country = undefined
   decision.otherCountry = undefined
   decision.furtherCountries = undefined
+  decision.concerned = undefined
   decision.session = ''
   decision.seq = 0
   decision.collection = false

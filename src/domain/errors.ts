@@ -40,3 +40,18 @@ export function formatFinding(finding: Finding): string {
   const { place } = finding
   return `${place.file}:${place.line}:${place.col} ${finding.severity} ${finding.code} ${finding.text}`
 }
+
+/**
+ * An outlet's last word on a record: its destination will never take it. The outbox then keeps it aside instead of sending it
+ * again (a dead letter). Any other error of an outlet means "not now".
+ */
+export class UndeliverableError extends Error {
+  /** A reason code of the destination or a word of ours; never anything from the record. */
+  readonly code: string
+
+  constructor(code: string) {
+    super(`The destination refused the message for good (${code}).`)
+    this.name = 'UndeliverableError'
+    this.code = code
+  }
+}

@@ -66,6 +66,10 @@ export const LIMITS = {
   sessionMachines: 100_000,
   /** Sign-ons and sign-offs of one machine an hour; past it the machine's history is dropped and nobody is known for the rest of the hour. */
   sessionMarksPerHour: 120,
+  /** How old a yes given at a terminal may be, and how sure its clock is: past it the yes must name the state that it replaces. */
+  choiceFreshMs: 120_000,
+  /** Consent messages of one machine an hour; past it only a no that ends a yes still counts. */
+  choicesPerHour: 240,
   /** How far an event time may lie ahead of the gateway's clock; past it the clock is unsure and nobody is known. */
   eventAheadMs: 300_000,
   /** Request bodies of the admin API; past it the answer is 413. A rules file may be larger than the rest. */

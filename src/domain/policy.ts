@@ -70,6 +70,8 @@ export interface Condition {
 
 export interface SubjectRules {
   readonly sessions: SessionRule | undefined
+  /** How a terminal says what its operator chose; left out: terminals have no say. */
+  readonly consent?: ChoiceRule | undefined
   readonly sessionMaxMs: number
   readonly quarantineMs: number
   readonly lateLimitMs: number
@@ -82,12 +84,35 @@ export interface SessionRule {
   readonly operatorField: string
 }
 
+/** What an operator can say at a terminal: a state, or that the notice was shown. */
+export const CHOICES = ['granted', 'local_only', 'refused', 'withdrawn', 'objected', 'notice'] as const
+export type Choice = (typeof CHOICES)[number]
+
+/** Where a consent message has what; paths of fields. */
+export interface ChoiceRule {
+  readonly stream: StreamId
+  /** Card or code of the person; without it, or empty, it is whoever is signed on. */
+  readonly operatorField: string | undefined
+  readonly purposeField: string
+  readonly choiceField: string
+  /** Enum member or text of the choice field -> what it says. What is not listed says nothing. */
+  readonly means: ReadonlyMap<string, Choice>
+  /** The policy whose notice was on the display: a yes to another one than that in force is none. */
+  readonly policyField: string | undefined
+  readonly languageField: string | undefined
+  /** Receipt or ledger sequence of the state that the choice replaces; empty = not said. */
+  readonly supersedesField: string | undefined
+  readonly evidenceField: string | undefined
+}
+
 export interface Purpose {
   readonly id: PurposeId
   readonly index: number
   readonly about: string
   readonly clause: string | undefined
   readonly dpv: string | undefined
+  /** Purposes of earlier rules that this one stands for: it inherits every no said to them, and no yes. */
+  readonly replaces?: readonly PurposeId[]
 }
 
 /** In the order of strictness within each group; see domain/basis.ts for what opens. */
@@ -146,6 +171,10 @@ export interface Destination {
   readonly via: readonly string[]
   readonly sendWithinMs: number | undefined
   readonly retain: boolean
+  /** Part of the outbox that the output may fill, 0 to 1. Default: half. */
+  readonly share?: number | undefined
+  /** At its share, or when the outbox is full: the terminal keeps the message, or the output's oldest ones go. Default: wait. */
+  readonly atQuota?: 'wait' | 'drop_oldest' | undefined
 }
 
 export interface OutputStream {

@@ -147,6 +147,8 @@ export interface ConsentChange {
   readonly givenAtMs?: number | undefined
   /** Ledger sequence of the state that this change replaces, 0 for not_set; a yes that names another one than the newest is refused. */
   readonly supersedes?: number | undefined
+  /** SHA-256 (hex) of the terminal's message: the same message again is no new change. */
+  readonly messageId?: string | undefined
 }
 
 export interface ConsentRow {
@@ -157,6 +159,19 @@ export interface ConsentRow {
   readonly policy: string | undefined
   readonly source: ConsentSource | undefined
   readonly seq: number
+  /** With a yes: what was acquired before is not covered by it. That of the grant when `local_only` only narrowed it. */
+  readonly coversMs?: number | undefined
+  /** The machine at which it was said, when it was said at one. */
+  readonly machine?: MachineId | undefined
+  /** The replaced purpose from which this no was taken over. */
+  readonly inheritedFrom?: PurposeId | undefined
+}
+
+/** That a person was given the notice of a policy. */
+export interface NoticeGiven {
+  readonly policy: string
+  readonly atMs: number
+  readonly language?: string | undefined
 }
 
 /** The answer to a consent change, given once it is durable and in force. */
@@ -183,7 +198,7 @@ export interface ConsentStates {
   change(change: ConsentChange): { readonly seq: number; readonly previous: ConsentState }
   /** Records that the person was shown the notice of a policy. */
   giveNotice(operator: OperatorId, policyId: string, language: string | undefined, by: string | undefined): number
-  show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: { readonly policy: string; readonly atMs: number } | undefined; readonly history: readonly StoredEvent[] }
+  show(operator: OperatorId): { readonly rows: readonly ConsentRow[]; readonly notice: NoticeGiven | undefined; readonly notices?: readonly NoticeGiven[]; readonly history: readonly StoredEvent[] }
   /**
    * Hot path: fills yes, siteYes, no, notice, seq for one operator and data acquired at `eventMs`, which a yes given later does
    * not cover; expiry and every no count as of `nowMs`. False when the operator is unknown.
@@ -205,6 +220,8 @@ export interface Sessions {
    * Leaves `into` as "nobody known" whenever there is any doubt.
    */
   decide(machine: Machine, eventMs: number, nowMs: number, into: Decision): void
+  /** As `decide` for a message that spans a time: when who is there changes inside, nobody is known and all refusals count (rules-language 4.9). */
+  decideSpan(machine: Machine, fromMs: number, toMs: number, nowMs: number, into: Decision): void
   current(machine: MachineId): { readonly operator: OperatorId; readonly sinceMs: number } | undefined
   /** Ends all sessions of a machine and forgets its history (device setting turned off). */
   forget(machine: MachineId): void
@@ -251,6 +268,21 @@ export interface OutboxRecord {
   readonly via: readonly string[]
   /** Moves on when the record is swapped or purged while an outlet holds it: an outlet notes it at `send` and compares before it writes. Absent = 0. */
   readonly revision?: number
+  /** Down-sampling: the window that the record stands for. Of the records of one slot at most one leaves, over restarts too. */
+  readonly slot?: Slot | undefined
+  /** With `slot`: kept until then; a later record of the slot takes its place. Absent = it leaves now, and the slot is over. */
+  readonly untilMs?: number | undefined
+}
+
+/** One window of a down-sampled output (rules-language 4.8). */
+export interface Slot {
+  /** Output, stream, machine and length of the windows. */
+  readonly key: string
+  /** floor(event time / everyMs); -1 where there are no windows and only `mark` counts. */
+  readonly window: number
+  readonly everyMs: number
+  /** Stands for the fields whose change lets a message go (`on_change`); remembered of the one that left last. */
+  readonly mark?: string | undefined
 }
 
 export type PurgeReason = 'withdrawal' | 'expiry' | 'quota' | 'erasure' | 'device_setting' | 'rules'
@@ -261,6 +293,10 @@ export interface PurgeSelector {
   readonly machine?: MachineId
   readonly output?: OutputId
   readonly expiredBeforeMs?: number
+  /** The oldest of what the rest covers, until at least so many bytes are free. */
+  readonly atLeastBytes?: number
+  /** Of what the rest covers, only the records for which this is true; asked again when a refusing disk made the purge wait. */
+  readonly only?: (record: OutboxRecord) => boolean
 }
 
 export interface Outbox {
@@ -269,8 +305,12 @@ export interface Outbox {
    * QoS 0 records are never stored: they go straight to the outlets.
    */
   accept(record: OutboxRecord): void
-  /** Whether so many records with so many payload bytes together would be taken now: asked first, so that of one message all are taken or none. */
-  room(payloadBytes: number, records?: number): boolean
+  /** Whether a record with so many payload bytes would be taken now: asked first for each, so that of one message all are taken or none. */
+  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number): boolean
+  /** What is kept for a window; null when the window is over; undefined when nothing was accepted for it yet. */
+  kept(slot: Slot): OutboxRecord | null | undefined
+  /** `Slot.mark` of the record of this key that left last. */
+  mark(key: string): string | undefined
   /** Calls back, in the order of calls, once everything accepted before is committed (or at once if nothing is waiting). `error` = not safe: do not ack. */
   committed(callback: (error: Error | undefined) => void): void
   /** The one way of deletion other than delivery. Withdrawal swaps in `payloadIfWithdrawn` where there is one. */
@@ -279,6 +319,46 @@ export interface Outbox {
   readonly depth: number
   readonly bytes: number
   close(): Promise<void>
+}
+
+/** What a session of a recipient has not acknowledged: one message, or of a QoS 2 message that was received its packet id alone. */
+export interface StoredDelivery {
+  /** Its place in the session's line; grows. */
+  readonly place: number
+  readonly record: OutboxRecord
+  readonly qos: 1 | 2
+  /** Under which it was sent, if it was. */
+  readonly messageId: number | undefined
+  /** [MQTT-4.3.3] PUBREC came: only PUBREL is left to be sent. */
+  readonly released: boolean
+}
+
+export interface StoredSession {
+  readonly key: string
+  readonly user: string
+  readonly recipient: RecipientId
+  readonly filters: ReadonlyMap<string, 0 | 1 | 2>
+  /** In the order of their places. */
+  readonly waiting: readonly StoredDelivery[]
+}
+
+/**
+ * Sessions of recipients with what waits for them, and retained copies, over restarts. Writes go into the outbox's next group commit,
+ * and so into the same transaction as the deletion of the record at the latest: a message is always in one of the two.
+ */
+export interface SessionStore {
+  /** What a former run left. */
+  sessions(): readonly StoredSession[]
+  retained(): readonly OutboxRecord[]
+  /** Durable when it returns. Throws GatewayError OUTBOX-UNHEALTHY. */
+  save(session: Omit<StoredSession, 'waiting'>): void
+  forget(key: string): void
+  /** Takes a copy; the same place again replaces what is there. */
+  put(key: string, delivery: StoredDelivery): void
+  remove(key: string, place: number): void
+  /** One for each recipient and topic. */
+  retain(record: OutboxRecord): void
+  unretain(recipient: RecipientId, topic: string): void
 }
 
 /** A way out of the gateway. */

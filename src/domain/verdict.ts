@@ -47,6 +47,7 @@ export const Verdict = {
   sampled:            { code: -46, kind: 'withheld', text: 'down-sampled by emit' },
   no_subscriber:      { code: -47, kind: 'withheld', text: 'nobody subscribes to the output here' },
   output_stopped:     { code: -48, kind: 'withheld', text: 'the output was stopped by the verifier' },
+  quota:              { code: -50, kind: 'withheld', text: 'the outbox has no room for this output; a safety record of the same message went on' },
   no_transfer:        { code: -49, kind: 'withheld', text: 'the recipient has no transfer tool for data from this country' },
 } as const satisfies Record<string, VerdictEntry>
 

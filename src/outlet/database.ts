@@ -101,6 +101,7 @@ export function prepare(db: DatabaseSync) {
     swap: db.prepare(`UPDATE records SET payload = payload_if_withdrawn, crc = withdrawn_crc, payload_if_withdrawn = NULL, withdrawn_crc = NULL,
       on_withdrawal = ${OnWithdrawal.nothing} WHERE seq = ?`),
     setState: db.prepare('UPDATE records SET state = ? WHERE seq = ?'),
+    setDead: db.prepare(`UPDATE records SET state = ${State.dead}, expires_ms = min(ifnull(expires_ms, ?1), ?1) WHERE seq = ?2`),
     mark: db.prepare('UPDATE destinations SET done_through = ?, handed_through = ? WHERE number = ?'),
     probe: db.prepare('INSERT INTO probe VALUES (zeroblob(65536))'),
     probeEnd: db.prepare('DELETE FROM probe'),

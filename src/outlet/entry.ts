@@ -2,7 +2,7 @@
  * A record as the outbox keeps it: in memory (`Entry`) and as a row of the file (`Row`, `entryOf`).
  */
 import type { SQLOutputValue } from 'node:sqlite'
-import type { OutboxRecord } from '../domain/ports.ts'
+import type { OutboxRecord, Slot } from '../domain/ports.ts'
 import type { Envelope } from './envelopes.ts'
 import { OnWithdrawal } from './selector.ts'
 
@@ -28,6 +28,12 @@ export class Entry implements OutboxRecord {
   hands = 0
   revision = 0
   gone = false
+  /** A destination will never take it. */
+  refused = false
+  /** Down-sampling (windows.ts): the window it stands for, until when it is kept, and that it is on its way out of there. */
+  slot: Slot | undefined
+  untilMs: number | undefined
+  due = false
 
   constructor(
     envelope: Envelope, id: Uint8Array, machineOrder: number, acquiredAtMs: number, receivedAtMs: number, expiresAtMs: number | undefined,
@@ -89,7 +95,7 @@ export class Entry implements OutboxRecord {
 }
 
 /** Column `state`. */
-export const State = { waiting: 0, held: 1, damaged: 2 } as const
+export const State = { waiting: 0, held: 1, damaged: 2, dead: 3 } as const
 
 /** Positions in SELECT_RECORD. */
 export const Column = {

@@ -145,6 +145,13 @@ export class Envelopes {
     return new Set((statement.all(...values) as unknown as number[][]).map((row) => row[0]!))
   }
 
+  /** Machines of which a record about a person is stored, or was until lately. */
+  machinesWithSubjects(): MachineId[] {
+    const statement = this.#db.prepare('SELECT DISTINCT machine FROM envelopes WHERE envelope IN (SELECT envelope FROM envelope_subjects)')
+    statement.setReturnArrays(true)
+    return (statement.all() as unknown as MachineId[][]).map((row) => row[0]!)
+  }
+
   /** Deletes envelopes, inside a transaction; call `forget` after COMMIT. */
   delete(ids: Iterable<number>): void {
     for (const id of ids) this.#delete.run(id)

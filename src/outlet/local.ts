@@ -1,9 +1,9 @@
 /**
  * The outlet `local`: records go to the recipients' broker of this gateway.
  *
- * What counts as done is the broker's to say, through the port: the record is written to every live subscriber and queued for every
- * persistent session that is away. These queues are in memory: what lies in them, and what a live session has not acknowledged, does not
- * outlast the process. With nobody there the record is done and counted `no_subscriber`: a missing subscriber must not fill the outbox.
+ * What counts as done is the broker's to say, through the port: the record is written to every live subscriber, and safe in the session
+ * store (sessions.ts) for every persistent session that is away or has not acknowledged it in time. With nobody there the record is done
+ * and counted `no_subscriber`: a missing subscriber must not fill the outbox.
  */
 import type { OutboxRecord, Outlet, PurgeSelector } from '../domain/ports.ts'
 import { isCut } from './selector.ts'

@@ -26,20 +26,24 @@
  */
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
-import { GatewayError } from '../domain/errors.ts'
-import type { OperatorId } from '../domain/ids.ts'
+import { GatewayError, UndeliverableError } from '../domain/errors.ts'
+import type { MachineId, OperatorId, OutputId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector } from '../domain/ports.ts'
+import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, Slot } from '../domain/ports.ts'
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
 import { codeOf, damaged, isFatal, openDatabase, PAGE_BYTES, prepare, SPARE_PAGES } from './database.ts'
 import type { Statements } from './database.ts'
 import { byteLength, Column, Entry, entryOf, isExpired, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
 import type { Row } from './entry.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
+import type { Envelope } from './envelopes.ts'
 import { Lane, Queue, WINDOW_BYTES, WINDOW_RECORDS } from './lane.ts'
 import { covers, fateOf, namesNothing } from './selector.ts'
 import type { Fate } from './selector.ts'
+import { Room, type Share } from './room.ts'
+import { Sessions } from './sessions.ts'
 import { Stock } from './stock.ts'
+import { Windows } from './windows.ts'
 
 export interface OutboxOptions {
   /** Path of the database file; its folder is made, 0700. */
@@ -48,6 +52,8 @@ export interface OutboxOptions {
   readonly clock?: Clock
   /** Bytes of records waiting, default LIMITS.outboxBytes. The file may grow to a little more than this, never beyond twice. */
   readonly quotaBytes?: number
+  /** What the rules in force say of an output's part of the quota. */
+  readonly shareOf?: (output: OutputId) => Share | undefined
   /** Records in one transaction at most, default LIMITS.outboxGroupRecords. */
   readonly groupRecords?: number
   /** A legal hold: a record that a purge would take is then kept, frozen, and never sent. Default: none. */
@@ -89,6 +95,9 @@ export interface OutboxStats {
   held: number
   /** Failed their checksum: kept, never sent. */
   damaged: number
+  /** Refused by a destination for good and kept aside; and those beyond the bound, which were deleted. */
+  dead: number
+  deadDropped: number
   refusedFull: number
 }
 
@@ -100,7 +109,7 @@ export function openOutbox(options: OutboxOptions): DurableOutbox {
 export class DurableOutbox implements Outbox {
   readonly #options: OutboxOptions
   readonly #clock: Clock
-  readonly #quota: number
+  readonly #room: Room
   readonly #groupRecords: number
   readonly #db: DatabaseSync
   readonly #sql: Statements
@@ -108,6 +117,7 @@ export class DurableOutbox implements Outbox {
   readonly #destinations: Destinations
   readonly #envelopes: Envelopes
   readonly #counts: DisclosureCounts
+  readonly #windows: Windows
   readonly #lanes: Lane[] = []
   /** Records in memory that more than one destination waits for, by sequence number. */
   readonly #shared = new Map<number, Entry>()
@@ -116,8 +126,9 @@ export class DurableOutbox implements Outbox {
   #waitingGone = 0
   /** Answered by all destinations; deleted with the next group. */
   #retired: Entry[] = []
+  /** Refused for good by a destination, answered by the others; set aside with the next group. */
+  readonly #dead: Entry[] = []
   #lastSeq = 0
-  #bytes = 0
   /** Places in line: how many records were ever accepted, and how many of them have their answer. */
   #accepted = 0
   #answered = 0
@@ -139,25 +150,30 @@ export class DurableOutbox implements Outbox {
   /** Purges that the disk refused: nothing is handed out before they are done. */
   readonly #owed: { readonly selector: PurgeSelector; readonly reason: PurgeReason }[] = []
 
+  /** Sessions of recipients: written with the records. */
+  readonly sessions: Sessions
   /** How many times the file was opened: the high part of a machine order that never goes back. */
   readonly epoch: number
   readonly stats: OutboxStats = {
     accepted: 0, straight: 0, straightLost: 0, commits: 0, commitFailures: 0, delivered: 0, repeated: 0,
-    purged: { withdrawal: 0, expiry: 0, quota: 0, erasure: 0, device_setting: 0, rules: 0 }, swapped: 0, held: 0, damaged: 0, refusedFull: 0,
+    purged: { withdrawal: 0, expiry: 0, quota: 0, erasure: 0, device_setting: 0, rules: 0 }, swapped: 0, held: 0, damaged: 0, dead: 0, deadDropped: 0, refusedFull: 0,
   }
 
   constructor(options: OutboxOptions) {
     this.#options = options
     this.#clock = options.clock ?? SYSTEM_CLOCK
-    this.#quota = options.quotaBytes ?? LIMITS.outboxBytes
+    const quota = options.quotaBytes ?? LIMITS.outboxBytes
+    this.#room = new Room(quota, options.shareOf ?? NO_SHARE)
     this.#groupRecords = options.groupRecords ?? LIMITS.outboxGroupRecords
-    this.#db = openDatabase(options.file, options.filePages ?? Math.ceil((this.#quota * 2) / PAGE_BYTES) + SPARE_PAGES)
+    this.#db = openDatabase(options.file, options.filePages ?? Math.ceil((quota * 2) / PAGE_BYTES) + SPARE_PAGES)
     try {
       this.#envelopes = new Envelopes(this.#db, (via) => this.#maskOf(via))
       this.#counts = new DisclosureCounts(this.#db, options.tag ?? String)
+      this.#windows = new Windows(this.#db)
       this.#sql = prepare(this.#db)
       this.epoch = Number(this.#sql.nextEpoch.get()?.['epoch'])
       this.#destinations = this.#openLanes()
+      this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, due: () => this.#scheduleSoon(), commit: () => this.#commitNow() })
       this.#openStock()
       this.#countUnknown()
     } catch (cause) {
@@ -185,16 +201,29 @@ export class DurableOutbox implements Outbox {
   }
 
   get depth(): number {
-    return this.#stock.size - this.#retired.length + this.#waiting.length - this.#waitingGone
+    return this.#stock.size - this.#retired.length + this.#waiting.length - this.#waitingGone + this.#windows.size
   }
 
   get bytes(): number {
-    return this.#bytes
+    return this.#room.total
   }
 
-  /** Whether records of so many payload bytes (variants without consent included) would be accepted now. */
-  room(payloadBytes: number, records = 1): boolean {
-    return this.healthy && !this.#closed && this.#bytes + payloadBytes + records * RECORD_BYTES <= this.#quota
+  /** Records that a destination has not answered for. Walks over all that is stored, 10 ms for a million: for people, not for the hot path. */
+  waiting(name: string): number {
+    const lane = this.#lanes.find((lane) => lane.name === name)
+    if (lane === undefined) return 0
+    const waits = new Map<number, boolean>()
+    return this.#stock.count(lane.doneThrough, (envelope) => {
+      let its = waits.get(envelope)
+      if (its === undefined) waits.set(envelope, (its = ((this.#envelopes.byId(envelope)?.mask ?? 0) & lane.bit) !== 0))
+      return its
+    })
+  }
+
+  /** Whether a record with so many payload bytes (the variant without consent included) would be accepted now. */
+  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number): boolean {
+    const bytes = payloadBytes + RECORD_BYTES
+    return this.healthy && !this.#closed && (this.#room.fits(output, storageClass, bytes) || this.#room.over(output, bytes) > 0)
   }
 
   /** Connects a way out, under its name. What waits for it goes out from now on. */
@@ -234,15 +263,36 @@ export class DurableOutbox implements Outbox {
     checkRecord(record)
     const variant = record.payloadIfWithdrawn
     const size = RECORD_BYTES + record.payload.length + (variant?.length ?? 0)
-    if (this.#bytes + size > this.#quota) {
-      this.stats.refusedFull++
-      throw FULL
-    }
-    this.#waiting.push(this.#copy(record, size))
-    this.#bytes += size
+    if (!this.#room.fits(record.output, record.storageClass, size)) this.#makeRoom(record, size)
+    const entry = this.#copy(record, size)
+    if (entry.slot !== undefined) this.#windows.accepted(entry, entry.slot)
+    this.#waiting.push(entry)
+    this.#charge(entry.envelope, size)
     this.#accepted++
     this.stats.accepted++
     this.#schedule()
+  }
+
+  /** For an output that lets its oldest records go. Throws OUTBOX-FULL for the others. */
+  #makeRoom({ output, storageClass }: OutboxRecord, size: number): void {
+    const atLeastBytes = this.#room.over(output, size)
+    if (atLeastBytes > 0) this.purge({ output, atLeastBytes }, 'quota')
+    if (this.#room.fits(output, storageClass, size)) return
+    this.stats.refusedFull++
+    throw FULL
+  }
+
+  #charge(envelope: Envelope | undefined, bytes: number): void {
+    this.#room.charge(envelope?.output, bytes)
+  }
+
+  /** See the port. */
+  kept(slot: Slot): OutboxRecord | null | undefined {
+    return this.#windows.of(slot)
+  }
+
+  mark(key: string): string | undefined {
+    return this.#windows.mark(key)
   }
 
   /** See the port. While nothing waits the callback runs before this returns. */
@@ -259,9 +309,12 @@ export class DurableOutbox implements Outbox {
     const envelope = record instanceof Entry ? record.envelope : this.#envelopes.of(record)
     this.#counts.note(envelope, credential, this.#clock.now())
     // A stored record brings its own group commit; a QoS 0 one does not.
-    if (this.#immediate === undefined && this.#countTimer === undefined && !this.#closed) {
-      this.#countTimer = setTimeout(() => this.#flush(), COUNT_MS).unref()
-    }
+    this.#scheduleSoon()
+  }
+
+  /** Machines of which a record about a person may wait; for the device settings that were turned off while the gateway was away. */
+  machinesWithSubjects(): readonly MachineId[] {
+    return this.#envelopes.machinesWithSubjects()
   }
 
   /** The disclosure counts as committed; for reports. */
@@ -299,8 +352,26 @@ export class DurableOutbox implements Outbox {
 
   /** Deletes what has expired. Runs by itself every `sweepMs`. */
   sweep(nowMs: number = this.#clock.now()): { readonly purged: number; readonly held: number } {
-    if (this.#stock.expired(nowMs).length === 0 && !this.#waiting.some((entry) => isExpired(entry, nowMs))) return { purged: 0, held: 0 }
+    if (this.#stock.expired(nowMs).length === 0 && !this.#waiting.some((entry) => isExpired(entry, nowMs)) && !this.#windows.someExpired(nowMs)) return { purged: 0, held: 0 }
     return this.purge({ expiredBeforeMs: nowMs }, 'expiry')
+  }
+
+  /** Lets records go whose window has ended. Runs by itself every `sweepMs`. Returns how many there were. */
+  release(nowMs: number = this.#clock.now()): number {
+    if (!this.healthy || this.#closed) return 0
+    const due = this.#windows.release(nowMs)
+    for (const entry of due) {
+      if (entry.qos === 0) {
+        this.#windows.finishInMemory(entry.slot as Slot)
+        entry.due = false
+        this.#handStraight(entry)
+        continue
+      }
+      this.#waiting.push(entry)
+      this.#accepted++
+    }
+    if (due.length > 0) this.#schedule()
+    return due.length
   }
 
   /** Commits what was accepted, keeps what is not answered for, closes the file. Close the outlets first. */
@@ -314,7 +385,7 @@ export class DurableOutbox implements Outbox {
       lane.outlet = undefined
     }
     do this.#flush()
-    while (this.healthy && (this.#waiting.length > 0 || this.#retired.length > 0))
+    while (this.healthy && (this.#waiting.length > 0 || this.#retired.length > 0 || this.sessions.isDue))
     this.#db.close()
   }
 
@@ -322,6 +393,18 @@ export class DurableOutbox implements Outbox {
 
   #schedule(): void {
     if (this.#immediate === undefined && (this.#reason === undefined || this.#draining) && !this.#closed) this.#immediate = setImmediate(() => this.#flush())
+  }
+
+  /** For what need not be on disk before anybody is answered. */
+  #scheduleSoon(): void {
+    if (this.#immediate === undefined && this.#countTimer === undefined && !this.#closed) this.#countTimer = setTimeout(() => this.#flush(), COUNT_MS).unref()
+  }
+
+  #commitNow(): void {
+    if (this.#closed) throw CLOSED
+    if (this.#reason !== undefined && !this.#draining) throw UNHEALTHY
+    this.#flush()
+    if (this.#reason !== undefined && !this.#draining) throw UNHEALTHY
   }
 
   /** Commits what waits, in groups, with everything else that is due. */
@@ -351,6 +434,7 @@ export class DurableOutbox implements Outbox {
       // Deletions first: the insertions then reuse their pages, and the group writes less.
       this.#deleteRetired()
       this.#insert(group, stored)
+      this.sessions.write()
       this.#counts.write()
       this.#choose(stored)
       this.#writeMarks()
@@ -360,9 +444,10 @@ export class DurableOutbox implements Outbox {
       return undefined
     }
     this.stats.commits++
-    this.#waitingGone -= group.length - stored.length
+    this.#waitingGone -= group.reduce((gone, entry) => gone + (entry.gone ? 1 : 0), 0)
     this.#lastSeq += stored.length
     for (const entry of stored) this.#stock.add(entry.seq, entry.envelope.id, entry.expiresAtMs)
+    this.#windows.settle((entry) => this.#charge(entry.envelope, -entry.size))
     this.#settleWrites()
     for (const lane of this.#lanes) this.#arrive(lane)
     this.#answered += group.length
@@ -378,6 +463,13 @@ export class DurableOutbox implements Outbox {
       if (entry.gone) continue
       const envelope = entry.envelope
       if (envelope.id === 0) this.#envelopes.store(envelope)
+      if (entry.slot !== undefined) {
+        if (entry.untilMs !== undefined && !entry.due) {
+          this.#windows.keep(entry, entry.slot)
+          continue
+        }
+        this.#windows.finish(entry, entry.slot)
+      }
       entry.seq = ++seq
       stored.push(entry)
       const variant = entry.payloadIfWithdrawn
@@ -397,8 +489,9 @@ export class DurableOutbox implements Outbox {
     }
   }
 
-  /** Deletes as ranges: what is delivered in order lies side by side. */
+  /** Deletes as ranges: what is delivered in order lies side by side. Dead letters stay, aside, until they expire. */
   #deleteRetired(): void {
+    for (const entry of this.#dead) this.#sql.setDead.run(this.#clock.now() + DEAD_MS, entry.seq)
     const retired = this.#retired
     if (retired.length === 0) return
     retired.sort((one, other) => one.seq - other.seq)
@@ -419,6 +512,9 @@ export class DurableOutbox implements Outbox {
   #settleWrites(): void {
     for (const entry of this.#retired) this.#stock.remove(entry.seq)
     this.#retired.length = 0
+    for (const entry of this.#dead) this.#stock.add(entry.seq, entry.envelope.id, this.#clock.now() + DEAD_MS)
+    this.#dead.length = 0
+    this.sessions.settle()
     this.#envelopes.settle()
     this.#counts.settle()
   }
@@ -438,8 +534,9 @@ export class DurableOutbox implements Outbox {
     this.#counts.undo()
     for (const lane of this.#lanes) lane.ready.length = 0
     for (const [seq, entry] of this.#shared) if (entry.hands === 0) this.#shared.delete(seq)
-    for (const entry of group) if (!entry.gone) this.#bytes -= entry.size
-    for (const entry of this.#waiting) if (!entry.gone) this.#bytes -= entry.size
+    for (const entry of group) if (!entry.gone) this.#charge(entry.envelope, -entry.size)
+    for (const entry of this.#waiting) if (!entry.gone) this.#charge(entry.envelope, -entry.size)
+    this.#windows.undo((entry) => this.#charge(entry.envelope, entry.size))
     this.#waiting = []
     this.#waitingGone = 0
     this.stats.commitFailures++
@@ -625,7 +722,8 @@ export class DurableOutbox implements Outbox {
     entry.handed &= ~lane.bit
     lane.unanswered--
     lane.unansweredBytes -= entry.size
-    if (error === undefined) {
+    if (error === undefined || error instanceof UndeliverableError) {
+      if (error !== undefined) entry.refused = true
       entry.pending &= ~lane.bit
       lane.pauseMs = 0
       if (entry.pending === 0) this.#retire(entry)
@@ -637,8 +735,14 @@ export class DurableOutbox implements Outbox {
   }
 
   #retire(entry: Entry): void {
+    if (entry.refused && this.stats.dead < DEAD_RECORDS) {
+      this.stats.dead++
+      this.#dead.push(entry)
+      return
+    }
+    if (entry.refused) this.stats.deadDropped++
     this.#retired.push(entry)
-    this.#bytes -= entry.size
+    this.#charge(entry.envelope, -entry.size)
     this.stats.delivered++
   }
 
@@ -681,6 +785,14 @@ export class DurableOutbox implements Outbox {
   /** QoS 0 by its rules: never stored; without an outlet it is lost and counted. */
   #sendStraight(record: OutboxRecord): void {
     const entry = this.#copy(record, 0)
+    if (entry.slot !== undefined) {
+      if (entry.untilMs !== undefined && !entry.due) return this.#windows.keepInMemory(entry, entry.slot)
+      this.#windows.finishInMemory(entry.slot)
+    }
+    this.#handStraight(entry)
+  }
+
+  #handStraight(entry: Entry): void {
     this.stats.straight++
     for (const lane of this.#lanes) {
       if ((entry.envelope.mask & lane.bit) === 0) continue
@@ -702,16 +814,19 @@ export class DurableOutbox implements Outbox {
   }
 
   #purgeWaiting(selector: PurgeSelector, reason: PurgeReason, result: PurgeResult): void {
+    // The oldest are stored ones.
+    if (selector.atLeastBytes !== undefined) return
     for (const entry of this.#waiting) {
-      if (entry.gone || !covers(selector, entry)) continue
+      // What is on its way out of a window is still stored there.
+      if (entry.gone || entry.due || !covers(selector, entry)) continue
       const fate = this.#fate(entry, reason)
       if (fate === 'drop') {
-        this.#bytes -= entry.size
+        this.#charge(entry.envelope, -entry.size)
         this.#waitingGone++
         entry.drop()
         result.purged++
       } else if (fate === 'swap') {
-        this.#bytes -= entry.swap()
+        this.#charge(entry.envelope, -entry.swap())
         result.swapped++
       } else if (fate === 'hold') {
         entry.state = State.held
@@ -728,11 +843,15 @@ export class DurableOutbox implements Outbox {
     const dropped: number[] = []
     const swapped: number[] = []
     const held: number[] = []
+    const charges: [Envelope | undefined, number][] = []
     let bytes = 0
     begin.run()
     this.#deleteRetired()
+    // What recipients' sessions let go of in this purge goes in the same transaction.
+    this.sessions.write()
     this.#counts.write()
     const { seqs, envelopes, ranges } = this.#find(selector)
+    const kept = this.#purgeKept(selector, reason)
     for (const seq of seqs) {
       // Delivered records are no longer there.
       const row = byNumber.get(seq) as unknown as Row | undefined
@@ -741,18 +860,23 @@ export class DurableOutbox implements Outbox {
       const record = envelope === undefined ? undefined : entryOf(row, envelope)
       let fate: Fate | 'hold' = record === undefined ? 'drop' : this.#fate(record, reason)
       if (record !== undefined && selector.expiredBeforeMs !== undefined && !isExpired(record, selector.expiredBeforeMs)) fate = 'leave'
+      if (record !== undefined && selector.only?.(record) === false) fate = 'leave'
       // A damaged record has no variant that could be trusted.
       if (fate === 'swap' && row[Column.state] === State.damaged) fate = 'drop'
       if (fate === 'drop') {
         remove.run(seq)
         dropped.push(seq)
+        charges.push([envelope, -sizeOf(row)])
         bytes += sizeOf(row)
-        continue
+        if (selector.atLeastBytes === undefined || bytes < selector.atLeastBytes) continue
+        // Oldest first, and that is enough: envelopes that others lie in stay.
+        envelopes.clear()
+        break
       }
       if (fate === 'swap') {
         swap.run(seq)
         swapped.push(seq)
-        bytes += byteLength(row[Column.payload])
+        charges.push([envelope, -byteLength(row[Column.payload])])
       } else if (fate === 'hold') {
         setState.run(State.held, seq)
         held.push(seq)
@@ -760,6 +884,8 @@ export class DurableOutbox implements Outbox {
       envelopes.delete(Number(row[Column.envelope]))
     }
     for (const entry of this.#waiting) envelopes.delete(entry.envelope.id)
+    for (const id of this.sessions.envelopes()) envelopes.delete(id)
+    for (const entry of this.#windows.entries()) if (!kept.drop.includes(entry)) envelopes.delete(entry.envelope.id)
     this.#envelopes.delete(envelopes)
     for (const range of ranges) range.nextMs = numberOr(this.#sql.nextExpiry.get(range.from, range.to, selector.expiredBeforeMs ?? 0)?.[0])
     commit.run()
@@ -767,17 +893,51 @@ export class DurableOutbox implements Outbox {
     this.#settleWrites()
     this.#envelopes.forget(envelopes)
     for (const range of ranges) this.#stock.expiresNext(range.from, range.nextMs)
-    this.#bytes -= bytes
+    for (const [envelope, change] of charges) this.#charge(envelope, change)
     for (const seq of dropped) {
       this.#stock.remove(seq)
       this.#takeBack(handed.get(seq))
     }
     for (const seq of held) this.#takeBack(handed.get(seq))
     for (const seq of swapped) this.#swapHanded(handed.get(seq))
-    result.purged += dropped.length
-    result.swapped += swapped.length
-    result.held += held.length
+    for (const entry of kept.drop) this.#dropKept(entry)
+    result.purged += dropped.length + kept.drop.length
+    result.swapped += swapped.length + kept.swapped
+    result.held += held.length + kept.held
     this.#schedule()
+  }
+
+  /** Records that are kept for the end of their window, inside the transaction of a purge. */
+  #purgeKept(selector: PurgeSelector, reason: PurgeReason): { readonly drop: Entry[]; swapped: number; held: number } {
+    const result = { drop: [] as Entry[], swapped: 0, held: 0 }
+    if (selector.atLeastBytes !== undefined) return result
+    for (const entry of this.#windows.entries()) {
+      const slot = entry.slot as Slot
+      if (!covers(selector, entry)) continue
+      // Gone already: a purge before this one, which the disk refused.
+      const fate = entry.gone ? 'drop' : this.#fate(entry, reason)
+      if (fate === 'drop') {
+        if (entry.qos !== 0) this.#windows.remove(slot)
+        result.drop.push(entry)
+      } else if (fate === 'swap') {
+        this.#charge(entry.envelope, -entry.swap())
+        if (entry.qos !== 0) this.#windows.rewrite(entry, slot)
+        result.swapped++
+      } else if (fate === 'hold' && entry.state !== State.held) {
+        entry.state = State.held
+        if (entry.qos !== 0) this.#windows.rewrite(entry, slot)
+        result.held++
+      }
+    }
+    return result
+  }
+
+  #dropKept(entry: Entry): void {
+    this.#windows.drop(entry.slot as Slot)
+    if (entry.gone) return
+    this.#charge(entry.envelope, -entry.size)
+    if (entry.due) this.#waitingGone++
+    entry.drop()
   }
 
   /** Stored records that may be covered. `envelopes`: those that are emptied if all of their records go. */
@@ -825,6 +985,12 @@ export class DurableOutbox implements Outbox {
       lane.unansweredBytes = 0
       this.#rewind(lane)
     }
+    for (const entry of this.#windows.entries()) {
+      if (entry.gone || !covers(selector, entry)) continue
+      this.#charge(entry.envelope, -entry.size)
+      if (entry.due) this.#waitingGone++
+      entry.drop()
+    }
   }
 
   /** Erased bytes shall not survive in the write-ahead log either. [GDPR Art. 17] */
@@ -841,6 +1007,7 @@ export class DurableOutbox implements Outbox {
     if (!this.healthy || this.#closed) return
     try {
       this.sweep()
+      this.release()
       if (++this.#sweeps % COLLECT_SWEEPS === 0) this.#collect()
     } catch (cause) {
       // A refusing disk is reported by `healthy`; anything else is a fault of ours.
@@ -852,11 +1019,14 @@ export class DurableOutbox implements Outbox {
   #collect(): void {
     const referred = this.#stock.envelopes()
     for (const entry of this.#waiting) referred.add(entry.envelope.id)
+    for (const id of this.sessions.envelopes()) referred.add(id)
+    for (const entry of this.#windows.entries()) referred.add(entry.envelope.id)
     const idle = this.#envelopes.collect(referred)
     try {
       this.#sql.begin.run()
       this.#envelopes.delete(idle)
       this.#counts.prune(this.#clock.now())
+      this.#windows.prune(this.#clock.now() - WINDOWS_MS)
       this.#sql.commit.run()
     } catch (cause) {
       this.#refuse(cause, [])
@@ -895,10 +1065,13 @@ export class DurableOutbox implements Outbox {
       for (const [seq, envelope, expiresMs, bytes] of chunk as unknown as SQLOutputValue[][]) {
         last = Number(seq)
         this.#stock.add(last, Number(envelope), numberOr(expiresMs))
-        this.#bytes += Number(bytes)
+        this.#charge(this.#envelopes.byId(Number(envelope)), Number(bytes))
       }
     }
     this.#lastSeq = Math.max(this.#lastSeq, last)
+    const kept = this.#windows.open(this.#db, (id) => this.#envelopes.byId(id))
+    for (const entry of this.#windows.entries()) this.#charge(entry.envelope, entry.size)
+    this.stats.damaged += kept + this.sessions.damaged
   }
 
   /** What lies between a destination's marks may have left before the crash; it counts as disclosed, now, before it is sent again. */
@@ -927,11 +1100,14 @@ export class DurableOutbox implements Outbox {
   /** Our own copy of everything: the caller reuses its record and its buffers. */
   #copy(record: OutboxRecord, size: number): Entry {
     const variant = record.payloadIfWithdrawn
-    return new Entry(
+    const entry = new Entry(
       this.#envelopes.of(record), this.#keep(record.id), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
       record.expiresAtMs === undefined ? undefined : Math.trunc(record.expiresAtMs),
       this.#keep(record.payload), variant === undefined || variant === null ? variant : this.#keep(variant), size,
     )
+    entry.slot = record.slot
+    entry.untilMs = record.untilMs
+    return entry
   }
 
   #keep(bytes: Uint8Array): Buffer {
@@ -974,8 +1150,15 @@ const RETRY_MS_MAX = 5_000
 const COUNT_MS = 50
 const COLLECT_SWEEPS = 60
 const OWED = 1_024
+/** How long it is remembered that a window is over: longer than any message may be late. */
+const WINDOWS_MS = 30 * 86_400_000
 const ARENA_BYTES = 32_768
+/** Dead letters kept for somebody to look at, and how long; beyond it they are deleted, counted. */
+const DEAD_RECORDS = 10_000
+const DEAD_MS = 604_800_000
 const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() }
+
+const NO_SHARE = (): undefined => undefined
 
 // One instance each: at the bound they are thrown for every message.
 const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has reached its quota of bytes.', 'Bring back the destination that is away, or raise limits.outbox_bytes.')

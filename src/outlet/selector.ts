@@ -9,8 +9,8 @@ export function covers(selector: PurgeSelector, record: OutboxRecord): boolean {
   if (selector.purpose !== undefined && record.purpose !== selector.purpose) return false
   if (selector.machine !== undefined && record.machine !== selector.machine) return false
   if (selector.output !== undefined && record.output !== selector.output) return false
-  if (selector.expiredBeforeMs !== undefined) return record.expiresAtMs !== undefined && record.expiresAtMs <= selector.expiredBeforeMs
-  return true
+  if (selector.expiredBeforeMs !== undefined && !(record.expiresAtMs !== undefined && record.expiresAtMs <= selector.expiredBeforeMs)) return false
+  return selector.only === undefined || selector.only(record)
 }
 
 /** A selector that names nothing would cover everything; nobody means that. */

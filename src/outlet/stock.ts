@@ -54,6 +54,19 @@ export class Stock {
     return found
   }
 
+  /** Records behind a sequence number whose envelope passes. */
+  count(after: number, passes: (envelope: number) => boolean): number {
+    let found = 0
+    for (const { number, envelopes, live } of this.#chunks.values()) {
+      if (live === 0 || (number + 1) * CHUNK <= after) continue
+      for (let slot = Math.max(0, after + 1 - number * CHUNK); slot < CHUNK; slot++) {
+        const envelope = envelopes[slot]!
+        if (envelope !== 0 && passes(envelope)) found++
+      }
+    }
+    return found
+  }
+
   /** Envelopes that some record lies in. */
   envelopes(): Set<number> {
     const found = new Set<number>()

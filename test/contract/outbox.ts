@@ -24,7 +24,6 @@ export interface Settings {
 export interface OutboxUnderTest extends Outbox {
   attach(outlet: Outlet, window?: { readonly records?: number; readonly bytes?: number }): void
   detach(name: string): void
-  room(payloadBytes: number, records?: number): boolean
   sweep(nowMs?: number): { readonly purged: number; readonly held: number }
   readonly onDelivered: OnDelivered
   readonly healthy: boolean
@@ -568,6 +567,25 @@ export function outboxContract(name: string, openIn: OpenOutbox): void {
         expect((await afterCrash()).cloud.payloads).toEqual(stay)
       })
 
+      for (const [stage, bring] of Object.entries(stages)) {
+        test(`of what a selector covers, records ${stage}: only those that a question of the caller's names`, async () => {
+          const outbox = open()
+          const cloud = await bring(outbox, [
+            record({ payload: 'goes', variant: null, consentSeq: [7] }), record({ payload: 'exact', variant: 'coarse', consentSeq: [7] }),
+            record({ payload: 'stays: a newer grant', variant: null, consentSeq: [9] }),
+          ])
+          const only = (one: OutboxRecord): boolean => one.consentSeq.every((seq) => seq < 9)
+          expect(outbox.purge({ ...withdrawal, only }, 'withdrawal')).toEqual({ purged: 1, swapped: 1, held: 0 })
+          expect(outbox.purge({ ...withdrawal, only: () => false }, 'withdrawal')).toEqual({ purged: 0, swapped: 0, held: 0 })
+          expect(await committed(outbox)).toBeUndefined()
+          if (stage === 'committed, destination away') outbox.attach(cloud)
+          cloud.automatic = true
+          cloud.answer()
+          await turns(20)
+          expect(cloud.payloads).toEqual(['coarse', 'stays: a newer grant'])
+        })
+      }
+
       test('a selector that names nothing is refused', () => {
         expect(() => open().purge({}, 'erasure')).toThrow(expect.objectContaining({ code: 'OUTBOX-SELECTOR' }))
       })
@@ -671,13 +689,13 @@ export function outboxContract(name: string, openIn: OpenOutbox): void {
         }
         expect(accepted).toBeGreaterThan(3)
         expect(outbox.bytes).toBeLessThanOrEqual(2_000)
-        expect(outbox.room(100)).toBe(false)
+        expect(outbox.room('planner' as OutputId, 'ordinary', 100)).toBe(false)
         expect(await committed(outbox)).toBeUndefined()
         expect((await afterCrash()).cloud.sent).toHaveLength(accepted)
         const cloud = new TestOutlet('cloud', true)
         outbox.attach(cloud)
         await turns()
-        expect([outbox.room(100), outbox.bytes]).toEqual([true, 0])
+        expect([outbox.room('planner' as OutputId, 'ordinary', 100), outbox.bytes]).toEqual([true, 0])
         outbox.accept(record({ payload: 'again' }))
         await turns()
         expect(cloud.payloads.at(-1)).toBe('again')

@@ -339,8 +339,7 @@ describe('a restart', () => {
     expect([again.purposes, again.notice]).toEqual([consent.purposes, consent.notice])
   })
 
-  // Fails for now: what waits for a recipient that is away waits in memory only, after its message was acknowledged.
-  it.fails('keeps what waits for a recipient that is away', async () => {
+  it('keeps what waits for a recipient that is away', async () => {
     const planner = await absent('site-planner', 'planner-monthly')
     await sendStatus('SN-1001', 'A-1001')
     await seen()

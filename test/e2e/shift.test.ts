@@ -400,21 +400,20 @@ for (const phase of PHASES) {
       })
     }
   })
-}
 
-describe('all at once', () => {
-  it('ten machines at the same time give each recipient the same as one after the other', async () => {
-    const phase = PHASES[1] as Phase
-    now = phase.times.at
-    await stage.consent(CARLA.id, 'granted', ...CARLAS_PURPOSES)
-    await Promise.all(Object.keys(SITES).map((machine) => send(machine, sent(machine, phase.op, phase.times))))
-    const got = await collected()
-    for (const { name } of recipients) {
-      const before = Object.keys(SITES).flatMap((machine) => came.get(`${phase.name} ${machine}`)?.[name] ?? [])
-      expect([name, got[name]?.map((one) => JSON.stringify(one)).sort()]).toEqual([name, before.map((one) => JSON.stringify(one)).sort()])
-    }
+  // Before the clock moves on: it never goes back, and neither does a yes.
+  if (phase !== PHASES[1]) continue
+  describe('all at once', () => {
+    it('ten machines at the same time give each recipient the same as one after the other', async () => {
+      await Promise.all(Object.keys(SITES).map((machine) => send(machine, sent(machine, phase.op, phase.times))))
+      const got = await collected()
+      for (const { name } of recipients) {
+        const before = Object.keys(SITES).flatMap((machine) => came.get(`${phase.name} ${machine}`)?.[name] ?? [])
+        expect([name, got[name]?.map((one) => JSON.stringify(one)).sort()]).toEqual([name, before.map((one) => JSON.stringify(one)).sort()])
+      }
+    })
   })
-})
+}
 
 describe('a hand-over', () => {
   const at = T1007.at + 60 * SECOND

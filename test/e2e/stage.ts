@@ -13,6 +13,7 @@ import { loadGateway, type GatewayConfig } from '../../src/config/gateway.ts'
 import type { Clock } from '../../src/domain/ports.ts'
 import { createGateway, type Gateway } from '../../src/gateway.ts'
 import { createLog } from '../../src/log.ts'
+import { ENGINE_SETTINGS } from '../engine.ts'
 
 export const PROJECT = resolve(import.meta.dirname, '../..')
 
@@ -48,7 +49,7 @@ export class Folder {
   }
 
   config(set: readonly string[] = []): GatewayConfig {
-    const { config, findings } = loadGateway(this.file('gateway.yaml'), [...FREE_PORTS, ...set])
+    const { config, findings } = loadGateway(this.file('gateway.yaml'), [...FREE_PORTS, ...ENGINE_SETTINGS, ...set])
     if (config === undefined) throw new Error(JSON.stringify(findings))
     return config
   }

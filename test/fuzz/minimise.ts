@@ -144,7 +144,7 @@ function fieldModel(field: FieldShape, seen: Map<MessageShape, MessageModel>): F
     number: field.number, name: field.name, type: isMessage ? 'message' : (value.type as FieldModel['type']), message: isMessage ? modelOf(value.message, seen) : undefined,
     enum: value.enum === undefined ? undefined : { name: value.enum.name, closed: value.enum.closed, members: [...value.enum.values] },
     label: field.map ? 'map' : field.repeated ? 'repeated' : 'singular', key: field.map ? (field.message?.byNumber.get(1)?.type as FieldModel['key']) : undefined,
-    oneof: field.oneof, presence: field.presence, packed: field.packed, utf8: field.utf8, group: field.type === 'group', subject: 'none', personal: 'always', time: false, prefix: '', options: [],
+    oneof: field.oneof, presence: field.presence, packed: field.packed, utf8: field.utf8, group: field.type === 'group', subject: 'none', personal: 'always', time: false, initial: undefined, prefix: '', options: [],
   }
 }
 

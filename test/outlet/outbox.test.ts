@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { MachineId, OperatorId } from '../../src/domain/ids.ts'
-import type { Clock } from '../../src/domain/ports.ts'
+import type { MachineId, OperatorId, OutputId } from '../../src/domain/ids.ts'
+import type { Clock, OutboxRecord } from '../../src/domain/ports.ts'
 import { checkSqlite } from '../../src/outlet/database.ts'
 import { openOutbox } from '../../src/outlet/outbox.ts'
 import type { DurableOutbox, OutboxOptions } from '../../src/outlet/outbox.ts'
@@ -249,7 +249,7 @@ describe('a disk that refuses', () => {
     const outbox = open(full)
     const acked = await fill(outbox)
     expect(acked).toBeGreaterThan(10)
-    expect([outbox.healthy, outbox.room(1)]).toEqual([false, false])
+    expect([outbox.healthy, outbox.room('planner' as OutputId, 'ordinary', 1)]).toEqual([false, false])
     expect(outbox.reason).toMatch(/SQLite code 13/)
     expect(() => outbox.accept(record())).toThrow(expect.objectContaining({ code: 'OUTBOX-UNHEALTHY' }))
     expect(outbox.depth).toBe(acked)
@@ -391,10 +391,12 @@ describe('a disk that refuses', () => {
     outbox.attach(cloud, { records: 2 })
     for (const payload of ['a', 'b', 'c']) outbox.accept(record({ payload, variant: null }))
     outbox.accept(record({ payload: 'other', subjects: [] }))
+    outbox.accept(record({ payload: 'newer', variant: null, consentSeq: [99] }))
     await turns()
     expect(cloud.payloads).toEqual(['a', 'b'])
     const disk = refuseCommits(13)
-    expect(() => outbox.purge({ subject: 'op-ada' as OperatorId }, 'withdrawal')).toThrow(expect.objectContaining({ code: 'OUTBOX-UNHEALTHY' }))
+    const only = (one: OutboxRecord): boolean => one.consentSeq[0] !== 99
+    expect(() => outbox.purge({ subject: 'op-ada' as OperatorId, only }, 'withdrawal')).toThrow(expect.objectContaining({ code: 'OUTBOX-UNHEALTHY' }))
     for (const { record: held } of cloud.open) expect(held.payload).toHaveLength(0)
     cloud.answer(new Error('cut'))
     await turns()
@@ -402,7 +404,9 @@ describe('a disk that refuses', () => {
     disk.mockRestore()
     await expect.poll(() => outbox.healthy).toBe(true)
     await turns()
-    expect(cloud.payloads).toEqual(['a', 'b', 'other'])
+    cloud.answer()
+    await turns()
+    expect(cloud.payloads).toEqual(['a', 'b', 'other', 'newer'])
     expect(outbox.stats.purged.withdrawal).toBe(3)
     cloud.answer()
     await turns()
@@ -411,6 +415,17 @@ describe('a disk that refuses', () => {
 })
 
 describe('housekeeping', () => {
+  test('it says of which machines something about a person waits, also after a restart', async () => {
+    const outbox = open()
+    outbox.accept(record({ machine: 'SN-1' as MachineId }))
+    outbox.accept(record({ machine: 'SN-2' as MachineId, subjects: [] }))
+    outbox.accept(record({ machine: 'SN-3' as MachineId, subjects: ['op-ada', 'op-bob'] as OperatorId[] }))
+    await committed(outbox)
+    expect([...outbox.machinesWithSubjects()].sort()).toEqual(['SN-1', 'SN-3'])
+    await outbox.close()
+    expect([...open().machinesWithSubjects()].sort()).toEqual(['SN-1', 'SN-3'])
+  })
+
   test('expired records go by themselves', async () => {
     const outbox = open({ sweepMs: 2 })
     outbox.accept(record({ expiresAtMs: NOW + 10 }))

@@ -1,0 +1,216 @@
+/**
+ * Sessions of recipients over crashes: the recipients' broker and the outbox together, real sockets, and as the crash a copy of the
+ * folder taken while everything runs.
+ */
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { OperatorId, PurposeId, RecipientId } from '../../src/domain/ids.ts'
+import type { PurgeSelector } from '../../src/domain/ports.ts'
+import { localOutlet } from '../../src/outlet/local.ts'
+import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
+import { covers } from '../../src/outlet/selector.ts'
+import { RawClient, pause, startEgress, until, type EgressStage } from '../broker/stage.ts'
+import { record } from '../contract/records.ts'
+
+interface House {
+  readonly folder: string
+  readonly outbox: DurableOutbox
+  readonly egress: EgressStage
+}
+
+let open: { close(): unknown }[]
+let folders: string[]
+
+beforeEach(() => {
+  open = []
+  folders = []
+})
+
+afterEach(async () => {
+  for (const one of open.reverse()) await one.close()
+  for (const folder of folders) rmSync(folder, { recursive: true })
+})
+
+async function house(from?: House): Promise<House> {
+  const folder = mkdtempSync(join(tmpdir(), 'parapet-sessions-'))
+  folders.push(folder)
+  // What kill -9 at this instant would leave.
+  if (from !== undefined) cpSync(from.folder, folder, { recursive: true })
+  const outbox = openOutbox({ file: join(folder, 'outbox.db') })
+  const egress = await startEgress({ store: outbox.sessions, onDelivered: outbox.onDelivered })
+  outbox.attach(localOutlet({
+    publish: (one, done) => egress.egress.publish(one, (sessions) => done(undefined, sessions)),
+    cut: async (selector) => {
+      const { purged, swapped, cut } = egress.egress.purge((one) => covers(selector, one))
+      return { dropped: purged + swapped, onTheWire: await cut() }
+    },
+  }))
+  open.push({ close: () => outbox.close() }, egress)
+  return { folder, outbox, egress }
+}
+
+async function planner({ egress }: House, filters: readonly string[] = [], qos: 1 | 2 = 1): Promise<RawClient> {
+  const client = new RawClient(egress.port)
+  open.push({ close: () => client.destroy() })
+  expect(await client.connect('planner-co', { clean: false, clientId: 'ingestion' })).toBe(0)
+  if (filters.length > 0) {
+    client.send({ cmd: 'subscribe', messageId: 1, subscriptions: filters.map((topic) => ({ topic, qos })) })
+    await client.next('suback')
+  }
+  return client
+}
+
+const FILTER = 'out/planning/+'
+async function send({ outbox }: House, ...payloads: readonly string[]): Promise<void> {
+  for (const payload of payloads) outbox.accept(record({ payload, recipient: 'planner-co' as RecipientId, topic: 'out/planning/q8Zk', via: ['local'], variant: payload.startsWith('fine') ? payload.replace('fine', 'coarse') : null }))
+  expect(await new Promise((resolve) => outbox.committed(resolve))).toBeUndefined()
+}
+const publishes = (client: RawClient) => client.packets.flatMap((packet) => (packet.cmd === 'publish' ? [packet] : []))
+const payloads = (client: RawClient): string[] => publishes(client).map(({ payload }) => String(payload))
+const gone = async (client: RawClient): Promise<void> => {
+  client.destroy()
+  await client.closed
+  await pause(30)
+}
+
+describe('a persistent session', () => {
+  test('is there again after a crash, with what waits for it, in order', async () => {
+    const first = await house()
+    await gone(await planner(first, [FILTER]))
+    await send(first, 'one', 'two')
+    await send(first, 'three')
+    await until(() => first.outbox.depth === 0)
+    await pause(80)
+    const second = await house(first)
+    const client = await planner(second)
+    await until(() => payloads(client).length === 3)
+    expect(payloads(client)).toEqual(['one', 'two', 'three'])
+    await send(second, 'four')
+    await until(() => payloads(client).length === 4)
+  })
+
+  test('loses nothing that it has not acknowledged, and hears nothing again that it has', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    await send(first, 'one', 'two', 'three', 'four')
+    await until(() => publishes(client).length === 4)
+    const [one, two] = publishes(client)
+    client.send({ cmd: 'puback', messageId: one!.messageId! }, { cmd: 'puback', messageId: two!.messageId! })
+    await until(() => first.outbox.depth === 2)
+    await pause(80)
+    const second = await house(first)
+    const again = await planner(second)
+    await until(() => payloads(again).length >= 2)
+    await pause(50)
+    expect(payloads(again)).toEqual(['three', 'four'])
+  })
+
+  test('that does not acknowledge holds up nobody: after a moment its messages are kept for it alone', async () => {
+    const first = await house()
+    const slow = await planner(first, [FILTER])
+    await send(first, 'one', 'two')
+    await until(() => publishes(slow).length === 2)
+    expect(first.outbox.depth).toBe(2)
+    await until(() => first.outbox.depth === 0, 5_000)
+    const second = await house(first)
+    const again = await planner(second)
+    await until(() => payloads(again).length === 2)
+    expect(payloads(again)).toEqual(['one', 'two'])
+  })
+
+  test('that left in good order finds its messages under their ids, marked as sent before [MQTT-4.4.0-1]', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    await send(first, 'one')
+    await until(() => publishes(client).length === 1)
+    const id = publishes(client)[0]!.messageId
+    await gone(client)
+    await pause(80)
+    const again = await planner(await house(first))
+    await until(() => publishes(again).length === 1)
+    expect(publishes(again)[0]).toMatchObject({ messageId: id, dup: true })
+  })
+
+  test('of a QoS 2 message that it has received hears only the PUBREL', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER], 2)
+    const { outbox } = first
+    outbox.accept({ ...record({ payload: 'exactly once', recipient: 'planner-co' as RecipientId, topic: 'out/planning/q8Zk', via: ['local'] }), qos: 2 })
+    await until(() => publishes(client).length === 1)
+    const id = publishes(client)[0]!.messageId!
+    client.send({ cmd: 'pubrec', messageId: id })
+    await client.next('pubrel')
+    await until(() => outbox.depth === 0)
+    await pause(80)
+    const again = await planner(await house(first), [], 2)
+    expect(await again.next('pubrel')).toMatchObject({ messageId: id })
+    await pause(30)
+    expect(payloads(again)).toEqual([])
+  })
+
+  test('that a clean session has ended is gone, with everything that waited', async () => {
+    const first = await house()
+    await gone(await planner(first, [FILTER]))
+    await send(first, 'one')
+    const clean = new RawClient(first.egress.port)
+    open.push({ close: () => clean.destroy() })
+    await clean.connect('planner-co', { clean: true, clientId: 'ingestion' })
+    await pause(80)
+    const again = await planner(await house(first))
+    await pause(50)
+    expect(payloads(again)).toEqual([])
+  })
+
+  test('that has taken back its subscription stays so', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    client.send({ cmd: 'unsubscribe', messageId: 2, unsubscriptions: [FILTER] })
+    await client.next('unsuback')
+    const second = await house(first)
+    await send(second, 'one')
+    const again = await planner(second)
+    await pause(50)
+    expect(payloads(again)).toEqual([])
+  })
+})
+
+describe('a withdrawal', () => {
+  const selector: PurgeSelector = { subject: 'op-ada' as OperatorId, purpose: 'improve.statistics' as PurposeId }
+
+  test.each([['absent', true], ['connected, nothing acknowledged', false]] as const)('reaches what waits for a session that is %s, on the disk too', async (_, leaves) => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    if (leaves) await gone(client)
+    await send(first, 'mine', 'fine position')
+    await pause(80)
+    const { cut } = first.egress.egress.purge((one) => covers(selector, one))
+    first.outbox.purge(selector, 'withdrawal')
+    // The transaction of the purge: a crash right after it.
+    const second = await house(first)
+    await cut()
+    const again = await planner(second)
+    await until(() => payloads(again).length > 0)
+    await pause(50)
+    expect(payloads(again)).toEqual(['coarse position'])
+    expect(second.outbox.depth).toBe(0)
+  })
+})
+
+test('a retained copy is there again after a crash, until it is withdrawn', async () => {
+  const first = await house()
+  first.outbox.accept({ ...record({ payload: 'mine', recipient: 'planner-co' as RecipientId, topic: 'out/planning/q8Zk', via: ['local'], variant: null }), retain: true })
+  await until(() => first.outbox.depth === 0)
+  await pause(80)
+  const second = await house(first)
+  const client = await planner(second, [FILTER])
+  await until(() => payloads(client).length === 1)
+  const selector: PurgeSelector = { subject: 'op-ada' as OperatorId }
+  await second.egress.egress.purge((one) => covers(selector, one)).cut()
+  second.outbox.purge(selector, 'withdrawal')
+  const third = await house(second)
+  const other = await planner(third, [FILTER])
+  await pause(50)
+  expect(payloads(other)).toEqual([])
+})

@@ -1,0 +1,217 @@
+/** Windows of down-sampled outputs: at most one record of each leaves, whatever crashes, withdrawals and refusals of the disk happen. */
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { OperatorId, PurposeId } from '../../src/domain/ids.ts'
+import type { OutboxRecord, Slot } from '../../src/domain/ports.ts'
+import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
+import { NOW, record, TestOutlet, text, turns } from '../contract/records.ts'
+
+const QUARTER = 900_000
+const slotOf = (window: number, mark?: string): Slot => ({ key: `planner|status|SN-1|${QUARTER}`, window, everyMs: QUARTER, mark })
+
+let folder: string
+let nowMs: number
+let opened: DurableOutbox[]
+
+function open(at = folder): { outbox: DurableOutbox; cloud: TestOutlet } {
+  const outbox = openOutbox({ file: join(at, 'outbox.db'), clock: { now: () => nowMs, monotonic: () => nowMs }, sweepMs: 0 })
+  const cloud = new TestOutlet('cloud', true)
+  outbox.attach(cloud)
+  opened.push(outbox)
+  return { outbox, cloud }
+}
+
+/** As the power failure of this moment would leave it. */
+function crashed(outbox: DurableOutbox): { outbox: DurableOutbox; cloud: TestOutlet } {
+  void outbox
+  const copy = mkdtempSync(join(tmpdir(), 'parapet-windows-copy-'))
+  cpSync(folder, copy, { recursive: true })
+  folders.push(copy)
+  return open(copy)
+}
+
+let folders: string[]
+const commit = (outbox: DurableOutbox): Promise<Error | undefined> => new Promise((resolve) => outbox.committed(resolve))
+const keep = (payload: string, window = 1, rest: Partial<Omit<OutboxRecord, 'payload' | 'payloadIfWithdrawn'>> & { variant?: string | null } = {}): OutboxRecord =>
+  ({ ...record({ payload, ...rest }), slot: slotOf(window), untilMs: (window + 1) * QUARTER })
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'parapet-windows-'))
+  folders = [folder]
+  nowMs = NOW
+  opened = []
+})
+
+afterEach(async () => {
+  for (const outbox of opened) await outbox.close()
+  for (const one of folders) rmSync(one, { recursive: true })
+})
+
+describe('a record that is kept', () => {
+  test('leaves at the end of its window and not before; the last one counts', async () => {
+    const { outbox, cloud } = open()
+    nowMs = QUARTER * 1.5
+    for (const payload of ['first', 'second', 'third']) outbox.accept(keep(payload))
+    expect(await commit(outbox)).toBeUndefined()
+    expect(outbox.depth).toBe(1)
+    nowMs = QUARTER * 2 - 1
+    expect(outbox.release()).toBe(0)
+    nowMs = QUARTER * 2
+    expect(outbox.release()).toBe(1)
+    await turns()
+    expect(cloud.payloads).toEqual(['third'])
+    expect(outbox.kept(slotOf(1))).toBeNull()
+    expect(outbox.release()).toBe(0)
+    await turns()
+    expect([outbox.depth, outbox.bytes]).toEqual([0, 0])
+  })
+
+  test('is durable when it is acknowledged, and its window is over after a crash too', async () => {
+    const { outbox } = open()
+    outbox.accept(keep('only'))
+    await commit(outbox)
+    const second = crashed(outbox)
+    expect(text(second.outbox.kept(slotOf(1))!.payload)).toBe('only')
+    nowMs = QUARTER * 2
+    second.outbox.release()
+    await turns()
+    expect(second.cloud.payloads).toEqual(['only'])
+
+    outbox.release()
+    await turns()
+    const third = crashed(outbox)
+    expect(third.outbox.kept(slotOf(1))).toBeNull()
+    expect(third.outbox.kept(slotOf(2))).toBeUndefined()
+  })
+
+  test('answers for its window before it is committed, and frees it when a purge takes it', async () => {
+    const { outbox } = open()
+    outbox.accept(keep('mine', 1, { subjects: ['op-ada' as OperatorId], variant: null }))
+    expect(text(outbox.kept(slotOf(1))!.payload)).toBe('mine')
+    expect(outbox.purge({ subject: 'op-ada' as OperatorId, purpose: 'improve.statistics' as PurposeId }, 'withdrawal').purged).toBe(1)
+    expect(outbox.kept(slotOf(1))).toBeUndefined()
+    await commit(outbox)
+    expect(outbox.depth).toBe(0)
+  })
+
+  test.each([['kept', 0], ['on its way out', 1]] as const)('a withdrawal reaches it while it is %s', async (_, released) => {
+    const { outbox, cloud } = open()
+    outbox.accept(keep('fine', 1, { subjects: ['op-ada' as OperatorId], variant: 'coarse' }))
+    outbox.accept(keep('gone', 2, { subjects: ['op-ada' as OperatorId], variant: null }))
+    outbox.accept(keep('other', 3, { subjects: ['op-bo' as OperatorId], variant: null }))
+    await commit(outbox)
+    nowMs = QUARTER * 9
+    if (released === 1) expect(outbox.release()).toBe(3)
+    expect(outbox.purge({ subject: 'op-ada' as OperatorId, purpose: 'improve.statistics' as PurposeId }, 'withdrawal')).toEqual({ purged: 1, swapped: 1, held: 0 })
+    const after = crashed(outbox)
+    after.outbox.release()
+    outbox.release()
+    await turns()
+    expect(cloud.payloads).toEqual(['coarse', 'other'])
+    expect(after.cloud.payloads).toEqual(['coarse', 'other'])
+    expect([outbox.depth, outbox.bytes]).toEqual([0, 0])
+  })
+
+  test('expires like any other', async () => {
+    const { outbox, cloud } = open()
+    outbox.accept(keep('old', 1, { expiresAtMs: NOW + 1_000 }))
+    await commit(outbox)
+    nowMs = NOW + 1_000
+    expect(outbox.sweep().purged).toBe(1)
+    outbox.release()
+    await turns()
+    expect(cloud.payloads).toEqual([])
+  })
+
+  test('of a QoS 0 output is in memory only', async () => {
+    const { outbox, cloud } = open()
+    outbox.accept(keep('light', 1, { qos: 0 }))
+    expect(text(outbox.kept(slotOf(1))!.payload)).toBe('light')
+    expect(crashed(outbox).outbox.kept(slotOf(1))).toBeUndefined()
+    nowMs = QUARTER * 2
+    outbox.release()
+    expect(cloud.payloads).toEqual(['light'])
+    expect(outbox.kept(slotOf(1))).toBeNull()
+  })
+})
+
+describe('a record that leaves at once', () => {
+  test('ends its window with itself', async () => {
+    const { outbox, cloud } = open()
+    outbox.accept({ ...record({ payload: 'first' }), slot: slotOf(7) })
+    expect(outbox.kept(slotOf(7))).toBeNull()
+    await commit(outbox)
+    await turns()
+    expect(cloud.payloads).toEqual(['first'])
+    expect(crashed(outbox).outbox.kept(slotOf(7))).toBeNull()
+  })
+
+  test('leaves its mark behind, for the next of its key', async () => {
+    const { outbox } = open()
+    const key = slotOf(-1).key
+    outbox.accept({ ...record(), slot: slotOf(-1, 'working') })
+    expect(outbox.mark(key)).toBe('working')
+    await commit(outbox)
+    expect(crashed(outbox).outbox.mark(key)).toBe('working')
+    outbox.accept({ ...record(), slot: slotOf(-1, 'parked') })
+    await commit(outbox)
+    expect(outbox.mark(key)).toBe('parked')
+  })
+})
+
+test('any order of messages, ends of windows, withdrawals and crashes: no window sends twice, nothing that was acknowledged and not withdrawn is missing', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(fc.oneof(
+    fc.record({ do: fc.constant('message' as const), window: fc.integer({ min: 0, max: 9 }), of: fc.constantFrom('op-ada', 'op-bo') }),
+    fc.record({ do: fc.constant('later' as const), by: fc.integer({ min: 1, max: 3 }) }),
+    fc.record({ do: fc.constant('withdraw' as const), of: fc.constantFrom('op-ada', 'op-bo') }),
+    fc.record({ do: fc.constant('crash' as const) }),
+  ), { minLength: 1, maxLength: 30 }), async (happens) => {
+    rmSync(folder, { recursive: true })
+    nowMs = 0
+    let { outbox, cloud } = open()
+    const sent: string[] = []
+    /** Window -> who would be sent, and windows that are over: twenty lines of what the words say. */
+    const kept = new Map<number, { of: string; payload: string; untilMs: number }>()
+    const over = new Set<number>()
+    const expected: string[] = []
+    let serial = 0
+    for (const one of happens) {
+      if (one.do === 'message') {
+        const slot = slotOf(one.window)
+        const is = outbox.kept(slot)
+        expect(is === null).toBe(over.has(one.window))
+        if (is === null) continue
+        const payload = `${one.of} ${one.window} ${++serial}`
+        const end = (one.window + 1) * QUARTER
+        const untilMs = end > nowMs ? end : (Math.floor(nowMs / QUARTER) + 1) * QUARTER
+        outbox.accept({ ...record({ payload, subjects: [one.of as OperatorId], variant: null }), slot, untilMs })
+        kept.set(one.window, { of: one.of, payload, untilMs })
+        await commit(outbox)
+      } else if (one.do === 'later') {
+        nowMs += one.by * QUARTER
+        outbox.release()
+        await turns(3)
+        for (const [window, { payload, untilMs }] of kept) {
+          if (untilMs > nowMs) continue
+          expected.push(payload)
+          over.add(window)
+          kept.delete(window)
+        }
+      } else if (one.do === 'withdraw') {
+        outbox.purge({ subject: one.of as OperatorId, purpose: 'improve.statistics' as PurposeId }, 'withdrawal')
+        for (const [window, { of }] of kept) if (of === one.of) kept.delete(window)
+      } else {
+        sent.push(...cloud.payloads)
+        await outbox.close()
+        ;({ outbox, cloud } = open())
+      }
+    }
+    sent.push(...cloud.payloads)
+    expect(sent.toSorted()).toEqual(expected.toSorted())
+    expect(outbox.depth).toBe(kept.size)
+    await outbox.close()
+  }), { numRuns: 40 })
+})
