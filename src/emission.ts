@@ -27,6 +27,8 @@ export interface Emission {
   offer(machine: string, eventMs: number, nowMs: number, bytes: Uint8Array, from: number, to: number): boolean
   readonly slot: Slot | undefined
   readonly untilMs: number | undefined
+  /** It takes the place of a result that was kept, which then never leaves. */
+  readonly replaces: boolean
 }
 
 /** @param outbox  what is kept for a window, and what left last */
@@ -38,6 +40,7 @@ export function createEmission(output: string, source: OutputStream, emit: Emit,
   const watched = emit.onChange.flatMap((name) => pathsOf(message, source.stream.points, name))
   let slot: Slot | undefined
   let untilMs: number | undefined
+  let replaces = false
 
   return {
     offer(machine, eventMs, nowMs, bytes, from, to) {
@@ -49,16 +52,22 @@ export function createEmission(output: string, source: OutputStream, emit: Emit,
       const atMs = everyMs !== undefined && eventMs > nowMs + everyMs ? nowMs : eventMs
       slot = { key, window: everyMs === undefined ? -1 : Math.floor(atMs / everyMs), everyMs: everyMs ?? 0, mark }
       untilMs = everyMs === undefined || !isKept ? undefined : endOf(slot.window, everyMs, nowMs)
+      replaces = false
       if (everyMs === undefined) return true
       const kept = outbox.kept(slot)
       if (kept === null) return false
-      return kept === undefined || isBetter(tree, kept)
+      if (kept === undefined) return true
+      replaces = isBetter(tree, kept)
+      return replaces
     },
     get slot() {
       return slot
     },
     get untilMs() {
       return untilMs
+    },
+    get replaces() {
+      return replaces
     },
   }
 
@@ -95,15 +104,19 @@ function numberAt(tree: Tree, path: readonly FieldShape[]): number {
 function markOf(tree: Tree, paths: readonly (readonly FieldShape[])[]): string {
   const hash = createHash('sha256')
   for (const path of paths) {
-    const text = partText(slotAt(tree, path))
-    hash.update(`${text.length}:${text}`)
+    const part = slotAt(tree, path)
+    // Absent is not empty, and a list of two is not a list of one with a comma in it.
+    hash.update(part === undefined ? '-' : framed(partText(part)))
   }
   return hash.digest('base64url').slice(0, 22)
 }
 
-function partText(part: Part | undefined): string {
-  if (part === undefined) return ''
-  if (Array.isArray(part)) return part.map((one) => `${partText(one)},`).join('')
+function framed(text: string): string {
+  return `${text.length}:${text}`
+}
+
+function partText(part: Part): string {
+  if (Array.isArray(part)) return part.map((one) => framed(partText(one))).join('')
   if (part instanceof Uint8Array) return Buffer.from(part).toString('hex')
   return isTree(part) ? Buffer.from(encodeTree(part).finish()).toString('hex') : String(textOf(part))
 }

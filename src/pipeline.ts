@@ -59,8 +59,9 @@ export interface Pipeline {
   /**
    * Takes one inbound PUBLISH. Returns how many outputs got something (>= 0) or a refusal code (< 0): both mean "acknowledge after
    * the outbox has committed". Throws only when the outbox cannot take the records: then the message must stay unacknowledged.
+   * @param urgentOnly  earlier messages of the terminal wait for room: this one may pass them when a safety or legal record is in it
    */
-  handle(publish: Publish): number
+  handle(publish: Publish, urgentOnly?: boolean): number
   /** One assignment: every message is handled under exactly one snapshot. Undefined = no rules: everything is refused. */
   swap(next: Snapshot | undefined): void
   readonly active: Snapshot | undefined
@@ -72,7 +73,8 @@ const AHEAD_MS = 300_000
 export function createPipeline(parts: PipelineParts): Pipeline {
   const { sessions, consent, outbox, metrics } = parts
   let active: Snapshot | undefined
-  const scratch = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes + 1)
+  const usual = Buffer.alloc(LIMITS.scratchBytes + LIMITS.packetBytes + 1)
+  let scratch: Buffer = usual
   const receivedBytes = metrics.counter('received_bytes_total')
   const facts = createFacts()
   const decision = nobody()
@@ -87,6 +89,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const variants = new Int8Array(LIMITS.outputs)
   const fits = new Int8Array(LIMITS.outputs)
+  const replaced = new Int8Array(LIMITS.outputs)
   const slots: (Slot | undefined)[] = Array.from({ length: LIMITS.outputs }, () => undefined)
   const untils: (number | undefined)[] = Array.from({ length: LIMITS.outputs }, () => undefined)
   const verifyEvery = parts.verifyEvery ?? 0
@@ -94,7 +97,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const orders = new Map<string, number>()
   const orderBase = parts.orderBase ?? 0
 
-  function handle(publish: Publish): number {
+  function handle(publish: Publish, urgentOnly = false): number {
     const now = active
     if (now === undefined) return refuse(publish, undefined, Verdict.no_rules.code)
     if (publish.isWill) return refuse(publish, undefined, Verdict.will.code)
@@ -111,6 +114,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     if (length > LIMITS.packetBytes) return refuse(publish, undefined, Verdict.too_big.code)
 
     // Probe: streams that share a topic differ in the oneof member they carry.
+    scratch = usual
     scratch.set(publish.payload, 0)
     scratch[length] = 0
     let entry: StreamEntry | undefined
@@ -175,12 +179,20 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       const variant = variantIndex(state === Gate.yes, operatorFieldsAllowed(output.output, basis, decision))
       context.legal = basis.basis === 'legal_obligation'
       context.failures = 0
+      if (scratch.length - end < RESULT_ROOM) scratch = larger(scratch, end)
+      parts.cells.begin()
       const result = output.run[variant]!(scratch, 0, length, scratch, end, context)
       if (context.failures > 0) output.failures.add(context.failures)
       if (result < 0) {
-        // [G3] one malformed message goes nowhere, not to some.
-        if (isRefusal(result)) return refuse(publish, entry, result)
-        withhold(publish, entry, output, result)
+        parts.cells.undo()
+        // [G3] one malformed message goes nowhere, not to some. But what is too long for one output is no reason to keep it from another (G2).
+        if (result !== Verdict.too_big.code && isRefusal(result)) return refuse(publish, entry, result)
+        withhold(publish, entry, output, result === Verdict.too_big.code ? Verdict.result_too_big.code : result)
+        continue
+      }
+      if (result - end > LIMITS.resultBytes) {
+        parts.cells.undo()
+        withhold(publish, entry, output, Verdict.result_too_big.code)
         continue
       }
       if (verifyEvery > 0 && ++unverified >= verifyEvery) {
@@ -196,11 +208,13 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       const { emission } = output
       if (emission !== undefined) {
         if (!emission.offer(machine.id, at, publish.receivedAtMs, scratch, end, result)) {
+          parts.cells.undo()
           withhold(publish, entry, output, Verdict.sampled.code)
           continue
         }
         slots[i] = emission.slot
         untils[i] = emission.untilMs
+        replaced[i] = emission.replaces ? 1 : 0
       }
       from[i] = end
       to[i] = result
@@ -211,23 +225,26 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       // What would be left after a withdrawal travels with the message, so that a queue can be put right without the raw bytes.
       withdrawnTo[i] = -1
       if (state === Gate.yes && output.hasPairs && !closesOnWithdrawal(basis.basis)) {
+        if (scratch.length - end < RESULT_ROOM) scratch = larger(scratch, end)
         const plain = output.run[variantIndex(false, (variant & 1) === 1)]!(scratch, 0, length, scratch, end, context)
         withdrawnFrom[i] = end
         // A variant that would go to another topic cannot take this record's place.
-        withdrawnTo[i] = plain < 0 || context.topic !== topics[i] ? 0 : plain
-        if (plain > 0) end = plain
+        withdrawnTo[i] = plain < 0 || plain - end > LIMITS.resultBytes || context.topic !== topics[i] ? 0 : plain
+        if (withdrawnTo[i] !== 0) end = plain
       }
       count++
     }
     context.decoded = undefined
     if (count === 0) return 0
-    const taken = makeRoom(publish, entry, count)
+    const taken = makeRoom(publish, entry, count, urgentOnly)
 
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
       const output = outputs[i] as OutputEntry
       outbox.accept(recordOf(now, entry, output, i, machine, at, publish.receivedAtMs))
-      output.counters.forwarded.add()
+      // Of a window one message counts as forwarded; what gave its place to another was sampled away.
+      if (output.emission !== undefined && replaced[i] === 1) output.counters.withheld(Verdict.sampled.code)
+      else output.counters.forwarded.add()
       output.bytes.add((to[i] as number) - (from[i] as number))
       parts.onVerdict?.(publish.machine, entry, output, 0)
     }
@@ -238,19 +255,22 @@ export function createPipeline(parts: PipelineParts): Pipeline {
    * All results of a message are taken or none, and then the terminal keeps it. But a safety or legal record never waits for the
    * room of another output: what does not fit beside it is let go of and counted. [G6]
    */
-  function makeRoom(publish: Publish, entry: StreamEntry, count: number): number {
+  function makeRoom(publish: Publish, entry: StreamEntry, count: number, urgentOnly: boolean): number {
     const { outputs } = entry
     let left = count
     let urgent = false
+    let asked = 0
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
       const { output } = outputs[i] as OutputEntry
-      fits[i] = output.to.qos === 0 || outbox.room(output.id, storageClassOf(bases[i] as string), endOf(i) - (from[i] as number)) ? 1 : 0
+      const bytes = endOf(i) - (from[i] as number)
+      fits[i] = output.to.qos === 0 || outbox.room(output.id, storageClassOf(bases[i] as string), bytes, asked) ? 1 : 0
+      if (fits[i] === 1 && output.to.qos !== 0) asked += bytes + RECORD_BYTES
       if (fits[i] === 1 && storageClassOf(bases[i] as string) !== 'ordinary') urgent = true
       if (fits[i] === 0) left--
     }
+    if (!urgent && (urgentOnly || left < count)) throw FULL
     if (left === count) return count
-    if (!urgent) throw FULL
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0 || fits[i] === 1) continue
       to[i] = 0
@@ -284,20 +304,22 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     if (!parts.ledgerHealthy() || eventMs > receivedAtMs + AHEAD_MS || eventMs < receivedAtMs - now.policy.subject.lateLimitMs) return
     // A stream whose messages carry their time, but this one does not: nobody can tell who was there. A no of who is there now still counts.
     const isTimeless = entry.stream.time !== undefined && Number.isNaN(facts.eventMs) && parts.arrivalIsTime !== true
+    // [rules-language 4.9] Of a batch the whole span counts.
+    const fromMs = facts.startMs < eventMs ? facts.startMs : eventMs
+    const toMs = facts.endMs > eventMs ? facts.endMs : eventMs
     if (now.policy.subject.sessions === undefined) {
       // Without operator sessions the message itself names the operator, on a machine whose device setting is on.
       if (entry.stream.operatorField === undefined || facts.operator === '' || !decision.collection) return
       const identity = parts.identities.find(facts.operator, eventMs)
       if (identity === undefined || identity.kind !== 'personal') return
-      if (!consent.fill(identity.operator, eventMs, receivedAtMs, decision)) return
+      if (toMs === Number.POSITIVE_INFINITY || !consent.fill(identity.operator, fromMs, receivedAtMs, decision)) return
       decision.known = true
       decision.operator = identity.operator
       decision.country = identity.country
       if (isTimeless) forgetPerson(decision)
       return
     }
-    // [rules-language 4.9] A batch: the decision holds over its whole span.
-    if (facts.endMs > eventMs) sessions.decideSpan(machine, eventMs, facts.endMs, receivedAtMs, decision)
+    if (toMs > fromMs) sessions.decideSpan(machine, fromMs, toMs, receivedAtMs, decision)
     else sessions.decide(machine, eventMs, receivedAtMs, decision)
     if (isTimeless) forgetPerson(decision)
     if (decision.known && facts.operator !== '') {
@@ -371,8 +393,20 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   }
 }
 
+/** A twice as large scratch buffer with the same beginning: for a large message with many outputs, and given back with the next message. */
+function larger(scratch: Buffer, end: number): Buffer {
+  const next = Buffer.alloc(scratch.length * 2)
+  scratch.copy(next, 0, 0, end)
+  return next
+}
+
+/** What a result may need on its way, beyond what it may be in the end. */
+const RESULT_ROOM = LIMITS.resultBytes + LIMITS.packetBytes + 65_536
+
 /** Where results begin in the scratch buffer: behind the largest message and the zero that ends it. */
 const FIRST = LIMITS.packetBytes + 1
+/** What the outbox charges for a record beside its bytes, and a little more. */
+const RECORD_BYTES = 128
 const FULL = new GatewayError('OUTBOX-FULL', 'The outbox has no room for this message.')
 
 const NOBODY: readonly OperatorId[] = []

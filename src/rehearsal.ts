@@ -280,7 +280,7 @@ function capture(sent: Map<OutputId, OutboxRecord>): Outbox {
 
 const NO_ID = new Uint8Array(16)
 
-const PLAIN_CELLS: Cells = { snap: (_key, latE7, lonE7, size, into) => snap(latE7, lonE7, size, into), forget: () => 0 }
+const PLAIN_CELLS: Cells = { snap: (_place, _machine, latE7, lonE7, size, into) => snap(latE7, lonE7, size, into), begin: () => {}, undo: () => {}, forget: () => {} }
 
 const NO_COUNTER: Counter = { add: () => {}, set: () => {}, value: 0 }
 

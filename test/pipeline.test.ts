@@ -1,19 +1,23 @@
 /** What only the pipeline itself decides: a violation found by the verifier stops the whole output, and only that one. */
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { verdictName } from '../src/domain/verdict.ts'
 import { loadRules } from '../src/config/rules.ts'
 import { nobody, type Decision } from '../src/domain/consent.ts'
 import type { OutboxRecord } from '../src/domain/ports.ts'
-import type { Policy } from '../src/domain/policy.ts'
+import type { Emit, Policy } from '../src/domain/policy.ts'
+import type { MessageShape } from '../src/domain/schema.ts'
+import { createEmission } from '../src/emission.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { createCells } from '../src/minimise/cells.ts'
-import { loadSchemas } from '../src/minimise/descriptor.ts'
+import { loadSchemas, schemasFromText } from '../src/minimise/descriptor.ts'
 import type { Run } from '../src/minimise/interpret.ts'
 import { createPipeline, type PipelineParts } from '../src/pipeline.ts'
 import { machineOf, offlineKeys } from '../src/rehearsal.ts'
 import { buildSnapshot } from '../src/snapshot.ts'
 import { ENGINE } from './engine.ts'
+import { streamOf } from './minimise/fixture.ts'
 
 const root = resolve(import.meta.dirname, '..')
 const { policy, schemas } = loadRules('awp.yaml', readFileSync(join(root, 'config/rules/awp.yaml'), 'utf8'), { schemas: loadSchemas([join(root, 'proto')]) })
@@ -98,4 +102,75 @@ test('in a quarantine a record names everybody it may be about, and what an obje
     ['security-log', 'legitimate_interest', [], [], undefined],
     ['service-cloud', 'contract', [], [], undefined],
   ])
+})
+
+test('on_change tells lists apart however their texts run together, and absent from empty', () => {
+  const shape = schemasFromText({ 'p.proto': 'syntax = "proto3"; package p; message M { repeated string tags = 1; optional string note = 2; }' }).message('p.M') as MessageShape
+  const source = streamOf(shape, [], { emit: { everyMs: undefined, take: 'first', onChange: ['tags', 'note'], hold: false } })
+  const marks = ['0a0161 0a0162', '0a03612c62', '0a0161 0a0162 0a00', '', '0a00', '1200'].map((hex) => {
+    const emission = createEmission('o', source, source.emit as Emit, { kept: () => undefined, mark: () => undefined })
+    const bytes = Buffer.from(hex.replaceAll(' ', ''), 'hex')
+    emission.offer('SN-1', at, at, bytes, 0, bytes.length)
+    return emission.slot?.mark
+  })
+  expect(new Set(marks).size).toBe(marks.length)
+})
+
+describe('one output does not decide over another', () => {
+  const plain = '[(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: NEVER }]'
+  const position = '[(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: LINKABLE }]'
+  const own = schemasFromText({ 'p.proto': `syntax = "proto3"; package p; message M { string note = 1 ${plain}; optional int32 n = 2 ${plain}; sint32 la = 3 ${position}; sint32 lo = 4 ${position}; }` })
+
+  function running(outputs: string): (body: Record<string, unknown>) => { said: string[]; sent: OutboxRecord[] } {
+    const { policy: small, findings } = loadRules('p.yaml', `
+version: 1
+policy: { id: p, effective: 2026-01-01, notice: "https://example.com/privacy" }
+streams: { s: { topic: "up/{machine}/s", message: p.M, points: { pos: { lat: la, lon: lo, unit: e7 } } } }
+purposes: { operate: { about: "work", clause: P10 } }
+outputs:
+${outputs}`, { schemas: own })
+    if (small === undefined) throw new Error(findings.map(({ text }) => text).join('\n'))
+    const said: string[] = []
+    const sent: OutboxRecord[] = []
+    const metrics = createMetrics()
+    const pipeline = createPipeline({
+      random: () => new Uint8Array(16), machines: () => ({ get: () => machine, size: 1, all: () => [] }),
+      sessions: { decide: () => {} }, consent: {}, identities: { find: () => undefined },
+      outbox: { room: () => true, accept: (record: OutboxRecord) => void sent.push({ ...record, payload: Buffer.from(record.payload) }) },
+      cells: createCells(), metrics, ledgerHealthy: () => true, onVerdict: (_machine: unknown, _stream: unknown, output: { output: { id: string } } | undefined, code: number) => void said.push(`${output?.output.id ?? ''} ${code === 0 ? 'sent' : verdictName(code)}`),
+    } as unknown as PipelineParts)
+    pipeline.swap(buildSnapshot(small, {
+      keys: offlineKeys(), engine: ENGINE, keyId: '', metrics, sessions: { signOn: () => {}, signOff: () => {} },
+      matcher: (streams) => () => ({ streams, machine: undefined, fleet: undefined }),
+    }))
+    return (body) => {
+      said.length = sent.length = 0
+      pipeline.handle({ topic: 'up/SN-1/s', payload: own.encode('p.M', body), qos: 1, machine: 'SN-1', receivedAtMs: at, isWill: false })
+      return { said: [...said], sent: [...sent] }
+    }
+  }
+  const output = (id: string, rest: string): string => `  ${id}: { recipient: { id: r-${id}, role: controller, region: EU }, purpose: operate, basis: contract, to: { topic: "${id}/x" }, streams: { s: ${rest} } }\n`
+
+  test('what is too long for one is withheld from that one', () => {
+    const publish = running(output('a', '{ fields: { note: { mask: { with: "\u{1F600}" } } } }') + output('b', '{ keep: [note] }') + output('c', '{ keep: [n] }'))
+    expect(publish({ note: 'x'.repeat(255_000), n: 5 }).said).toEqual(['a result_too_big', 'b sent', 'c sent'])
+    expect(publish({ note: 'x'.repeat(100), n: 5 }).said).toEqual(['a sent', 'b sent', 'c sent'])
+  })
+
+  test('many outputs of a large message all have room', () => {
+    const ids = Array.from({ length: 12 }, (_, at) => `o${at}`)
+    const publish = running(ids.map((id) => output(id, '{ keep: [note] }')).join(''))
+    const { sent } = publish({ note: 'x'.repeat(250_000) })
+    expect(sent.map(({ payload }) => payload.length)).toEqual(ids.map(() => 250_004))
+    expect(publish({ note: 'y' }).sent).toHaveLength(12)
+  })
+
+  test('a message that did not leave moves no sticky cell', () => {
+    const shown = [undefined, 200_000].map((before) => {
+      const publish = running(output('a', '{ require: [n], fields: { pos: { grid: 1km }, n: keep } }'))
+      if (before !== undefined) expect(publish({ la: before, lo: 1_000 }).said).toEqual(['a required_missing'])
+      return Buffer.from(publish({ n: 5, la: 95_000, lo: 1_000 }).sent[0]!.payload).toString('hex')
+    })
+    expect(shown[1]).toBe(shown[0])
+  })
 })

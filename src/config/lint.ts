@@ -96,7 +96,7 @@ function viewsOf(source: Source): readonly View[] {
 }
 
 function isRaw(chain: readonly Transform[]): boolean {
-  return chain.every((one) => one.name === 'keep')
+  return chain.every((one) => one.name === 'keep' || one.params.keeps === true)
 }
 
 function pseudonymOf(chain: readonly Transform[]): Transform | undefined {
@@ -157,9 +157,17 @@ function isPersonalView(view: View): boolean {
 
 function* arrivalTellsTime(source: Source): Iterable<Hit> {
   for (const view of viewsOf(source)) {
-    if (view.output.arrivalVisible || view.one.emit?.hold === true || !isPersonalView(view)) continue
-    const rounded = view.leaves.find(({ leaf }) => leaf.chain.some((one) => one.name === 'round_time'))
-    if (rounded !== undefined) yield { where: whereOf(source, rounded.rule), sentence: `"${rounded.leaf.path}" is rounded, but each message of "${view.output.id}" leaves at once, so its arrival tells the time.` }
+    if (view.output.arrivalVisible || !isPersonalView(view)) continue
+    const { emit } = view.one
+    // A message leaves at the end of its window, so its arrival tells the window: that must be as coarse as the time in it.
+    const heldMs = emit?.everyMs !== undefined && (emit.hold || emit.take !== 'first') ? emit.everyMs : 0
+    for (const { rule, leaf } of view.leaves) {
+      const rounding = leaf.chain.find((one) => one.name === 'round_time')?.params.ms as number | undefined
+      if (rounding === undefined || (heldMs > 0 && heldMs % rounding === 0)) continue
+      const how = heldMs === 0 ? 'leaves at once' : `is kept for ${formatDuration(heldMs)}`
+      yield { where: whereOf(source, rule), sentence: `"${leaf.path}" is rounded to ${formatDuration(rounding)}, but each message of "${view.output.id}" ${how}, so its arrival tells the time.` }
+      break
+    }
   }
 }
 

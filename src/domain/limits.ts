@@ -36,7 +36,9 @@ export const LIMITS = {
   purposes: 30,
   streams: 1_000,
   outputs: 256,
-  /** Result bytes of all outputs of one message; past it the message is refused as too_big. */
+  /** Result of one output; past it the output gets nothing of the message (`result_too_big`). */
+  resultBytes: 262_144,
+  /** Where results of ordinary messages lie; for more and larger ones it grows for as long as the message is in hand. */
   scratchBytes: 1_048_576,
   /** Pseudonyms kept ready per output. */
   pseudonymCache: 65_536,

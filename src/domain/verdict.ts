@@ -26,6 +26,8 @@ export const Verdict = {
   failed:             { code: -10, kind: 'refused',  text: 'a rule failed on this message' },
   unverified:         { code: -11, kind: 'withheld', text: 'the verifier found something in an output that its plan does not name; the output is stopped' },
 
+  result_too_big:     { code: -13, kind: 'withheld', text: 'what is left for the output is longer than a packet may be' },
+
   wrong_type:         { code: -12, kind: 'refused',  text: 'a field has another wire type than the schema: the message is of another type than its stream' },
 
   no_stream:          { code: -20, kind: 'refused',  text: 'no stream has this topic' },

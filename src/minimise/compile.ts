@@ -14,7 +14,7 @@ import { emit, type Emitted, type Need } from './emit.ts'
 import type { Cell } from './grid.ts'
 import { bindChain, createInterpreter, type Context, type Run } from './interpret.ts'
 import type { Plan, PlanPoint, PlanStep } from './plan.ts'
-import { bindMoves, fromE7, toE7 } from './points.ts'
+import { bindMoves, fromE7, held, toE7 } from './points.ts'
 import { createPseudonymiser, pseudonymNumber, type PseudonymKeys, type Pseudonymiser, type Rotate } from './pseudonym.ts'
 import { RUNTIME, createSlots, fillSlot, lengthOf, type Slots } from './runtime.ts'
 import type { Apply, Services } from './transforms.ts'
@@ -279,7 +279,8 @@ function bindPoint(step: PlanPoint, services: Services): (lat: number, lon: numb
     for (const move of moves) if (!move(cell, cx)) return false
     RUNTIME.moved.latE7 = Number(fromE7(cell.latE7, scale, latField))
     RUNTIME.moved.lonE7 = Number(fromE7(cell.lonE7, scale, lonField))
-    return true
+    // What its field cannot hold is no result.
+    return held(RUNTIME.moved.latE7, latField) !== undefined && held(RUNTIME.moved.lonE7, lonField) !== undefined
   }
 }
 

@@ -168,6 +168,8 @@ function addRule(root: NodeDraft, points: PlanPoint[], rule: FieldRule, message:
   }
   const path = rule.target.fields
   if (path.some((field) => isBarred(field, variant)) || laying.isOut(path[path.length - 1] as FieldShape)) return
+  // What a message says of itself holds for the fields in it.
+  if (neverOnly && path.some(({ classified }) => classified !== undefined && classified.personal !== 'never')) return
   if (branch.kind === 'keyed') root.keyed(path, branch.keyed)
   else if (!isDrop(branch.chain)) root.add(path, withoutKeep(branch.chain))
 }

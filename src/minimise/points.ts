@@ -33,8 +33,10 @@ export function applyPoint(step: PlanPoint, moves: readonly Move[], from: Tree, 
   cell.latE7 = toE7(Number(lat), scale)
   cell.lonE7 = toE7(Number(lon), scale)
   if (!moveOn(moves, moment)) return 'dropped'
-  place(into, step.lat, fromE7(cell.latE7, scale, leafOf(step.lat)))
-  place(into, step.lon, fromE7(cell.lonE7, scale, leafOf(step.lon)))
+  const [y, x] = [fromE7(cell.latE7, scale, leafOf(step.lat)), fromE7(cell.lonE7, scale, leafOf(step.lon))]
+  if (held(y as Sum, leafOf(step.lat)) === undefined || held(x as Sum, leafOf(step.lon)) === undefined) return 'dropped'
+  place(into, step.lat, y)
+  place(into, step.lon, x)
   return 'placed'
 }
 
@@ -203,7 +205,7 @@ class TrackWriter {
 }
 
 /** A number as its field holds it, or undefined when it is out of the field's range. */
-function held(number: Sum, field: FieldShape): Sum | undefined {
+export function held(number: number | bigint, field: FieldShape): Sum | undefined {
   const range = RANGES[field.type]
   if (range === undefined) {
     const value = field.type === 'float' ? Math.fround(Number(number)) : Number(number)

@@ -14,7 +14,8 @@ import { Cursor, Malformed, Wire } from './wire.ts'
 export interface Facts {
   /** Event time in ms since the epoch, NaN when the message has none. */
   eventMs: number
-  /** Of a batch the last instant it speaks of, else the event time. */
+  /** Of a batch the first and last instant it speaks of, else the event time. Infinite where that cannot be told. */
+  startMs: number
   endMs: number
   /** What the payload names; empty when it does not. */
   machine: string
@@ -24,7 +25,7 @@ export interface Facts {
 }
 
 export function createFacts(): Facts {
-  return { eventMs: Number.NaN, endMs: Number.NaN, machine: '', operator: '', caseHolds: true }
+  return { eventMs: Number.NaN, startMs: Number.NaN, endMs: Number.NaN, machine: '', operator: '', caseHolds: true }
 }
 
 /** 0, or a refusal code. */
@@ -34,9 +35,9 @@ export function createProbe(stream: Stream): Probe {
   const wanted = [stream.machineField, stream.operatorField, stream.time?.field, stream.case]
   const paths = wanted.map((path) => (path === undefined ? undefined : pathOf(stream.message, path)))
   const types = wireTypesOf(stream.message)
-  const offsets = offsetsOf(stream)
-  const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp' && offsets.length === 0
-  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0]), types) : treeProbe(stream, paths, types, offsets)
+  const isBatch = holdsTimes(stream)
+  const isFlat = paths.every((path) => path === undefined || path.length === 1) && stream.case === undefined && stream.time?.unit !== 'timestamp' && !isBatch
+  return isFlat ? flatProbe(stream, paths.map((path) => path?.[0]), types) : treeProbe(stream, paths, types, isBatch)
 }
 
 /** Field number -> bits of the wire types it may have. A message of another type than its stream nearly always breaks this table. */
@@ -65,6 +66,7 @@ export function toMs(value: number | bigint, unit: TimeRef['unit']): number {
 
 function reset(into: Facts): void {
   into.eventMs = Number.NaN
+  into.startMs = Number.NaN
   into.endMs = Number.NaN
   into.machine = ''
   into.operator = ''
@@ -105,7 +107,8 @@ function flatProbe(stream: Stream, [machine, operator, time]: readonly (FieldSha
           value += (byte & 127) * factor
           factor *= 128
         } while (byte > 127 && factor < 2 ** 63)
-        if (byte > 127) return slow(source, at, end, into)
+        // Of a 32-bit time only the low half counts, as for every reader.
+        if (byte > 127 || (value > 0xffff_ffff && time.type === 'uint32')) return slow(source, at, end, into)
         into.eventMs = toMs(value, unit)
         at = body
         continue
@@ -156,7 +159,8 @@ function scalarOf(field: FieldShape, wire: number, cursor: Cursor): Value | unde
   return (SCALAR_WIRE[field.type] ?? Wire.varint) === wire && field.message === undefined ? decodeScalar(field, cursor) : undefined
 }
 
-function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[], types: WireTypes, offsets: readonly Offsets[]): Probe {
+function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (readonly FieldShape[] | undefined)[], types: WireTypes, isBatch: boolean): Probe {
+  const steps = stream.points.flatMap(({ kind, dt }) => (kind === 'delta' && dt !== undefined ? [pathOf(stream.message, dt) as FieldShape[]] : []))
   return (source, start, end, into) => {
     reset(into)
     let tree: Tree
@@ -178,49 +182,84 @@ function treeProbe(stream: Stream, [machine, operator, time, member]: readonly (
     const slot = time === undefined ? undefined : slotAt(tree, time)
     if (isTree(slot)) into.eventMs = toMs((((slot.slots.get(1) as bigint | undefined) ?? 0n) * 1_000_000_000n + BigInt((slot.slots.get(2) as number | undefined) ?? 0)) / 1_000_000n, 'ms')
     else if (slot !== undefined && !Array.isArray(slot)) into.eventMs = toMs(slot as bigint, stream.time?.unit ?? 'ms')
-    into.endMs = into.eventMs
-    for (const one of offsets) into.endMs = Math.max(into.endMs, into.eventMs + spanOf(tree, one))
+    if (isBatch) spanOf(tree, steps, stream.time !== undefined, into)
     return 0
   }
 }
 
-/** Times within a batch, counted from its event time. */
-interface Offsets {
-  readonly list: readonly FieldShape[]
-  /** In the elements of the list; undefined where they are the numbers themselves. */
-  readonly member: FieldShape | undefined
-  readonly unitMs: number
-  /** Each from the one before (delta tracks), else each from the event time. */
-  readonly isSummed: boolean
+// ---------------------------------------------------------------------------------------------------------------- batches
+
+/** Whether a message of the stream may speak of several instants: a delta track with times, or times in a list. */
+function holdsTimes(stream: Stream): boolean {
+  const outside = new Set<MessageShape>()
+  const inside = new Set<MessageShape>()
+  const visit = (shape: MessageShape, isListed: boolean): boolean => {
+    const seen = isListed ? inside : outside
+    if (seen.has(shape)) return false
+    seen.add(shape)
+    if (isListed && isWellKnownTime(shape)) return true
+    return shape.fields.some((field) => {
+      const listed = isListed || field.repeated
+      return field.message === undefined ? listed && isTime(field) : visit(field.message, listed)
+    })
+  }
+  return stream.points.some(({ kind, dt }) => kind === 'delta' && dt !== undefined) || visit(stream.message, false)
 }
 
-/** The steps of delta tracks, and members of repeated messages that the schema classifies as times. */
-function offsetsOf(stream: Stream): Offsets[] {
-  const found: Offsets[] = []
-  for (const { kind, dt } of stream.points) {
-    const list = kind === 'delta' && dt !== undefined ? pathOf(stream.message, dt) : undefined
-    if (list !== undefined) found.push({ list, member: undefined, unitMs: millisecondsOf(list.at(-1) as FieldShape) ?? 1, isSummed: true })
+function isTime(field: FieldShape): boolean {
+  const { category, unit } = classificationOf(field)
+  return category === 'time' && unit !== ''
+}
+
+function isWellKnownTime(shape: MessageShape): boolean {
+  return shape.name === 'google.protobuf.Timestamp' || shape.name === 'google.protobuf.Duration'
+}
+
+/**
+ * First and last instant of a batch [rules-language 4.9]. Times in lists count from the event time, those of a track from the step before;
+ * what would lie more than a year away is a time of day of its own. Whatever cannot be told makes the span endless, and so nobody known.
+ */
+function spanOf(tree: Tree, steps: readonly (readonly FieldShape[])[], hasTime: boolean, into: Facts): void {
+  let first = 0
+  let last = 0
+  const at = (offsetMs: number): void => {
+    if (!(Math.abs(offsetMs) <= OFFSET_MAX_MS)) last = Number.POSITIVE_INFINITY
+    else if (offsetMs < first) first = offsetMs
+    else if (offsetMs > last) last = offsetMs
   }
-  for (const list of stream.message.fields) {
-    if (!list.repeated || list.map || list.message === undefined) continue
-    for (const member of list.message.fields) {
-      const { category, unit } = classificationOf(member)
-      if (category === 'time' && unit !== '' && member.message === undefined && !member.repeated) found.push({ list: [list], member, unitMs: millisecondsOf(member) ?? 1, isSummed: false })
+  const visit = (one: Tree, isListed: boolean): void => {
+    if (isListed && isWellKnownTime(one.shape)) {
+      const ms = Number(one.slots.get(1) ?? 0) * 1_000 + Number(one.slots.get(2) ?? 0) / 1e6
+      at(one.shape.name === 'google.protobuf.Duration' ? ms : ms - into.eventMs)
+      return
+    }
+    for (const [number, slot] of one.slots) {
+      const field = one.shape.byNumber.get(number) as FieldShape
+      const listed = isListed || field.repeated
+      if (field.message !== undefined) {
+        if (Array.isArray(slot)) for (const each of slot) visit(each as Tree, true)
+        else visit(slot as Tree, listed)
+      } else if (listed && isTime(field)) {
+        const unitMs = millisecondsOf(field) ?? 1
+        for (const each of Array.isArray(slot) ? slot : [slot]) {
+          const ms = Number(each as Value) * unitMs
+          at(Math.abs(ms) > OFFSET_MAX_MS ? ms - into.eventMs : ms)
+        }
+      }
     }
   }
-  return found
-}
-
-/** Milliseconds from the event time to the last of these times; 0 for values that are times of day themselves. */
-function spanOf(tree: Tree, { list, member, unitMs, isSummed }: Offsets): number {
-  const slot = slotAt(tree, list)
-  if (!Array.isArray(slot)) return 0
-  let span = 0
-  for (const one of slot) {
-    const value = Number(member === undefined ? (one as Value) : ((one as Tree).slots.get(member.number) ?? 0)) * unitMs
-    span = isSummed ? span + value : Math.max(span, value)
+  visit(tree, false)
+  for (const path of steps) {
+    const unitMs = millisecondsOf(path.at(-1) as FieldShape) ?? 1
+    const slot = slotAt(tree, path)
+    let sum = 0
+    for (const one of Array.isArray(slot) ? slot : []) at((sum += Number(one as Value) * unitMs))
   }
-  return span > 0 && span < OFFSET_MAX_MS ? span : 0
+  // Counted from a moment that the rules do not name.
+  if (!hasTime && last > first) last = Number.POSITIVE_INFINITY
+  into.startMs = into.eventMs + first
+  into.endMs = into.eventMs + last
+  if (Number.isNaN(into.eventMs) && last > first) into.endMs = Number.POSITIVE_INFINITY
 }
 
 /** Beyond a year it is no offset. */

@@ -260,7 +260,7 @@ function restOfLong(s: Uint8Array, p: number): number {
 /** Starts and ends of keys seen in one map. Maps of more entries are left to the interpreter, so that a message costs no more than its length. */
 const keys = new Int32Array(2 * 32)
 
-/** Whether two entries of a map in [from, to) have the same key, or there are too many to tell. Every entry was checked: key, then value. */
+/** Whether two entries of a map in [from, to) have the same key, or there are too many to tell, or one has no key. Entries lie within [from, to). */
 function repeatsKey(s: Uint8Array, from: number, to: number, tagBytes: number): boolean {
   let count = 0
   for (let at = from; at < to;) {
@@ -269,6 +269,8 @@ function repeatsKey(s: Uint8Array, from: number, to: number, tagBytes: number): 
     if (count === keys.length || body < 0 || next < 0) return true
     // A key that is a text or a number: its tag is one byte, its bytes are its value.
     const end = skipValue(s, body + 1, next, s[body]! & 7)
+    // A key that ends beyond its entry would be compared as far as its length says.
+    if (end < 0 || end > next) return true
     for (let k = 0; k < count; k += 2) if (isSame(s, keys[k]!, keys[k + 1]!, body, end)) return true
     keys[count] = body
     keys[count + 1] = end

@@ -44,8 +44,8 @@ export function isCoarserOrEqual(u: readonly Transform[], t: readonly Transform[
   const coarse = reduced(u)
   const fine = reduced(t)
   if (fine.length === 0) return true
-  // Behind a step that drops some values a constant still tells which.
-  if (coarse[0]?.name === 'constant') return true
+  // [G7] Where the finer one drops some values a constant would add a field, and with it a message, for those who said no.
+  if (coarse[0]?.name === 'constant' && !fine.some((one) => one.name === 'map' && one.params.else === undefined)) return true
   if (coarse.length < fine.length) return false
   const last = fine.length - 1
   return fine.every((step, at) => {

@@ -10,7 +10,7 @@ import { bucketOf, floorNumber, roundFloat, roundInteger } from '../../src/minim
 import { planFor } from '../../src/minimise/plan.ts'
 import { createPseudonymiser, derivedRows, pseudonymNumber } from '../../src/minimise/pseudonym.ts'
 import { parseQuantity } from '../../src/minimise/quantity.ts'
-import { TRANSFORMS, isCoarserOrEqual } from '../../src/minimise/transforms.ts'
+import { TRANSFORMS, isCoarserOrEqual, isGeneralising } from '../../src/minimise/transforms.ts'
 import type { FieldShape, MessageShape } from '../../src/domain/schema.ts'
 import type { Transform } from '../../src/domain/policy.ts'
 import { ENGINES } from '../engine.ts'
@@ -168,6 +168,15 @@ describe('provable coarseness', () => {
     ['one more step behind the same', [t('clamp', { lo: 0, hi: 5 }), t('round', { step: 5 })], [t('clamp', { lo: 0, hi: 5 })], true],
     ['nothing is coarser than a constant but drop', [t('round', { step: 5 })], [t('constant', { value: 1 })], false],
   ] as const)('%s', (_name, u, of, expected) => expect(isCoarserOrEqual(u, of)).toBe(expected))
+
+  test.each([
+    ['int32', [-(2 ** 31), 2 ** 31 - 1], false], ['int32', [-(2 ** 31) + 1, 2 ** 31 - 1], true], ['uint32', [0, 2 ** 32 - 1], false], ['uint32', [1, 2 ** 32 - 1], true],
+  ] as const)('a clamp of %s to %s generalises: %s', (type, argument, expected) => {
+    const field = schemasFromText({ 'a.proto': `syntax = "proto3"; package a; message M { ${type} x = 1; }` }).message('a.M')?.byName.get('x')
+    const read = TRANSFORMS.get('clamp')?.read(argument, { field, point: false, timeUnit: undefined, path: 'x' })
+    if (read === undefined || 'problem' in read) throw new Error('not read')
+    expect(isGeneralising([{ name: 'clamp', params: read.params }])).toBe(expected)
+  })
 })
 
 // ------------------------------------------------------------------------------------------- coarser, as the word is meant

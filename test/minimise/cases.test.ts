@@ -11,7 +11,10 @@ import { parseCondition } from '../../src/minimise/condition.ts'
 import { schemasFromText } from '../../src/minimise/descriptor.ts'
 import { createContext, type Context } from '../../src/minimise/interpret.ts'
 import { nodesOf, planFor, type Plan } from '../../src/minimise/plan.ts'
+import { createFacts, createProbe } from '../../src/minimise/probe.ts'
 import { derivedRows } from '../../src/minimise/pseudonym.ts'
+import { RUNTIME } from '../../src/minimise/runtime.ts'
+import { TRANSFORMS } from '../../src/minimise/transforms.ts'
 import { verify } from '../../src/minimise/verify.ts'
 import { ENGINES } from '../engine.ts'
 import { outputOf, ruleFor, streamOf } from './fixture.ts'
@@ -136,6 +139,39 @@ describe('numbers that are none', () => {
   test('rounding beyond what the type holds drops the field', () => {
     expect(minimise(proto3, { keep: ['n'], rules: [ruleFor(proto3, 'd', one('round', { step: 0.5 }))] }, '1001 19 763b7730d142eeff')).toBe('1001!1')
     expect(minimise(proto3, { keep: ['n'], rules: [ruleFor(proto3, 'f32', one('round', { step: 2 ** 127 * 1.2 }))] }, '1001 a501 ffff7f7f')).toBe('1001!1')
+  })
+})
+
+describe('whole numbers have one zero', () => {
+  test.each([
+    ['clamp', [-0, 5]], ['constant', -0], ['bucket', [-0, 5]], ['map', { '-3': -0 }],
+  ])('%s to -0 leaves a field without presence out', (name, argument) => {
+    const spec = TRANSFORMS.get(name)
+    const read = spec?.read(argument, { field: proto3.byName.get('lat'), point: false, timeUnit: undefined, path: 'lat' })
+    expect(read).toHaveProperty('params')
+    if (read === undefined || 'problem' in read) return
+    expect(minimise(proto3, { keep: ['n'], rules: [ruleFor(proto3, 'lat', [{ name, params: read.params }])] }, '1001 6005')).toBe('1001')
+  })
+})
+
+describe('a position beyond what its field holds', () => {
+  test.each([['sint32', '08d00f 10feffffff0f'], ['int32', '08e807 10ffffffff07'], ['sfixed32', '0de8030000 15ffffff7f']])('is dropped and counted: %s of 1e-9 degrees', (type, message) => {
+    const shape = shapeOf(`syntax = "proto3"; package c; message M { ${type} lat = 1; ${type} lon = 2; uint32 n = 3; }`)
+    const point: Point = { name: 'position', kind: 'plain', lat: 'lat', lon: 'lon', dlat: undefined, dlon: undefined, dt: undefined, scale: 1e-9, valid: undefined }
+    const rule: FieldRule = { path: 'position', target: { kind: 'point', point }, ...same({ kind: 'chain', chain: one('grid', { size: 100_000, sticky: false }) }) }
+    expect(minimise(shape, { keep: ['n'], rules: [rule] }, `${message} 1801`)).toBe('1801!1')
+  })
+})
+
+describe('a time of 32 bits', () => {
+  test('counts by its low half, as for whoever reads the result', () => {
+    const stream = { ...streamOf(proto3, []).stream, time: { field: 'n', unit: 's' } as const }
+    const facts = createFacts()
+    for (const bytes of ['10 e09d8bc906', '10 e09d8bc9f603']) {
+      const message = Buffer.from(bytes.replaceAll(' ', ''), 'hex')
+      expect(createProbe(stream)(Buffer.concat([message, Buffer.alloc(8)]), 0, message.length, facts)).toBe(0)
+      expect(facts.eventMs).toBe(1_763_888_864_000)
+    }
   })
 })
 
@@ -318,6 +354,12 @@ describe('conditions', () => {
     expect(minimise(shape, { rules: [rule], when: '1 / msg.zero > 0', context: { legal: true } }, message)).toBe('0a020807')
     expect(minimise(shape, { rules: [rule], when: '1 / msg.zero > 0' }, message)).toBe('withheld: when_error')
   })
+  test('a legal record whose condition fails sends nothing out of a message that says of itself that it is personal', () => {
+    const shape = shapeOf(`syntax = "proto3"; package c; message D { uint32 v = 1 [(parapet.v1.privacy) = { personal: NEVER }]; }
+      message M { D driver = 1 [(parapet.v1.privacy) = { personal: ALWAYS }]; uint32 zero = 2; D engine = 3; }`)
+    const legal = { keep: ['driver.v', 'engine.v'], when: '1 / msg.zero > 0', context: { legal: true } }
+    expect(minimise(shape, legal, '0a020805 1a020806')).toBe('1a020806')
+  })
 })
 
 describe('topics', () => {
@@ -344,6 +386,14 @@ describe('groups', () => {
 })
 
 describe('bounds', () => {
+  test('keys of a map are compared within their entries, whatever length they state', () => {
+    // Each key says that it is 256 MiB long, and all that follows repeats the same bytes.
+    const bytes = Buffer.alloc(7 * 4_000, Buffer.from('0a050affffff7f', 'hex'))
+    let reads = 0
+    const counted = new Proxy(bytes, { get: (target, name) => (reads++, Reflect.get(target, name) as unknown) })
+    RUNTIME.repeatsKey(counted, 0, 7 * 32, 1)
+    expect(reads).toBeLessThan(7 * 32 * 4)
+  })
   test('a name of more than a kilobyte has no row: it is dropped, and nothing throws', () => {
     const rules = [ruleFor(proto3, 'machine_id', one('pseudonym', { rotate: 'never', as: 'machine', subject: 'machine' }))]
     expect(minimise(proto3, { keep: ['n'], rules }, `0a 8010 ${'61'.repeat(2_048)} 1001`)).toBe('1001!1')

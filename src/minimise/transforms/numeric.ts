@@ -2,7 +2,7 @@
 import { createHmac } from 'node:crypto'
 import type { FieldShape } from '../../domain/schema.ts'
 import { classificationOf } from '../../domain/schema.ts'
-import { bucketOf, floorBig, floorNumber, roundBig, roundFloat, roundInteger } from '../number.ts'
+import { RANGES, bucketOf, floorBig, floorNumber, roundBig, roundFloat, roundInteger } from '../number.ts'
 import { formatDuration, parseDuration, parseQuantity } from '../quantity.ts'
 import { kindOf } from '../value.ts'
 import { NUMERIC, always, inRange, isMultiple, isOddMultiple, never, readNumber, type Reading, type TransformSpec } from './spec.ts'
@@ -82,12 +82,15 @@ export const clamp: TransformSpec = {
   fits: NUMERIC,
   example: 'clamp: [0 %, 100 %]',
   rank: 'coarse',
-  generalises: always,
+  // Within all that its type can hold, a number stays as it is.
+  generalises: (params) => params.keeps !== true,
   coarser: (a, b) => (a.lo as number) >= (b.lo as number) && (a.hi as number) <= (b.hi as number),
   read(argument, subject) {
     const [lo, hi] = (argument as unknown[]).map((item) => readNumber(item, subject.field as FieldShape))
     if (typeof lo === 'string' || typeof hi === 'string') return { problem: typeof lo === 'string' ? lo : String(hi) }
-    return (lo as number) <= (hi as number) ? { params: { lo, hi } } : { problem: 'needs its lower end first' }
+    const range = RANGES[(subject.field as FieldShape).type]
+    const keeps = range !== undefined && Number(lo) <= Number(range[0]) && Number(hi) >= Number(range[1]) ? { keeps: true } : {}
+    return (lo as number) <= (hi as number) ? { params: { lo, hi, ...keeps } } : { problem: 'needs its lower end first' }
   },
   text: (params) => `clamp ${String(params.lo)} to ${String(params.hi)}`,
   bind: (params, field) => {

@@ -32,9 +32,10 @@ export const grid: TransformSpec = {
   move: (params, point, services) => {
     const size = params.size as number
     const isSticky = params.sticky === true
+    const place = `${services.output}\u0000${point}\u0000${size}`
     return (cell, moment) => {
       if (!isOnEarth(cell)) return false
-      if (isSticky && moment.cells !== undefined) moment.cells.snap(`${moment.machine}\u0000${services.output}\u0000${point}\u0000${size}`, cell.latE7, cell.lonE7, size, cell)
+      if (isSticky && moment.cells !== undefined) moment.cells.snap(place, moment.machine, cell.latE7, cell.lonE7, size, cell)
       else snap(cell.latE7, cell.lonE7, size, cell)
       return true
     }

@@ -126,6 +126,6 @@ function readMember(given: unknown, field: FieldShape): Member {
     case 'big':
       return /^-?\d+$/.test(text) ? { value: BigInt(text) } : { problem: `"${text}" is no whole number` }
     default:
-      return Number.isInteger(Number(text)) ? { value: Number(text) } : { problem: `"${text}" is no whole number` }
+      return Number.isInteger(Number(text)) ? { value: Number(text) + 0 } : { problem: `"${text}" is no whole number` }
   }
 }

@@ -115,6 +115,8 @@ export function readNumber(value: unknown, field: FieldShape): number | string {
   if (range !== undefined) {
     if (!Number.isSafeInteger(read.wire)) return `is ${read.wire} in wire units, which is no whole number as the field needs`
     if (BigInt(read.wire) < range[0] || BigInt(read.wire) > range[1]) return `lies outside what a ${field.type} can hold`
+    // Whole numbers have one zero: -0 would be written although it is the default.
+    return read.wire + 0
   }
   return read.wire
 }
