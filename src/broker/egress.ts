@@ -86,11 +86,11 @@ export interface Purged {
 /** A record as it was handed over. */
 interface Handover {
   /** What leaves: asked for at the gate and counted. */
-  readonly record: OutboxRecord
+  record: OutboxRecord
   /** The outbox's own object, its revision at the hand-over, and what it said of a withdrawal then. */
-  readonly source: OutboxRecord
-  readonly revision: number
-  readonly variant: Uint8Array | null | undefined
+  source: OutboxRecord
+  revision: number
+  variant: Uint8Array | null | undefined
   /** The variant has taken the place of the payload here; in the outbox it does so too. */
   readonly swapped: boolean
   /** Purged: nothing of it may be written any more. */
@@ -248,7 +248,11 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     const written = (): void => {
       if (--writing > 0) return
       const finish = (): void => {
-        if (handover !== undefined) handover.answered = true
+        if (handover !== undefined) {
+          handover.answered = true
+          // Without a store nothing is answered for before it was delivered or queued, and the outbox may still change it.
+          if (payload !== undefined && store !== undefined) letGoOf(handover, payload)
+        }
         done(reached)
       }
       if (handover === undefined || handover.held === 0) finish()
@@ -280,6 +284,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
         }
       } else if (subscriber.persistent && qos > 0) {
         reached++
+        // After a crash the outbox hands out again what it had no answer for: some of it waits here already.
+        if (subscriber.queue.holds(record.id)) continue
         count('deliver.queued')
         subscriber.queue.push(stamp(packetOf(record, own(), qos, false)), subscriber.seat === undefined)
       }
@@ -293,7 +299,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   }
 
   function mayLeave(handover: Handover): boolean {
-    return !handover.gone && !hasMoved(handover) && options.gate(handover.record)
+    return !handover.gone && !hasMoved(handover) && (handover.record.expiresAtMs ?? Infinity) > clock.now() && options.gate(handover.record)
   }
 
   function writeNow(seat: Seat, handover: Handover, payload: Uint8Array, retain: boolean): void {
@@ -452,6 +458,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     }
     if (filters.size >= LIMITS.recipientFilters && !filters.has(topic)) return false
     const before = filters.get(topic)
+    // Each save is an fsync: who asks again and again for the same must not have one each time.
+    if (before === qos) return true
     filters.set(topic, qos)
     if (save(subscriber)) return true
     if (before === undefined) filters.delete(topic)
@@ -594,6 +602,15 @@ function handoverOf(record: OutboxRecord): Handover {
   return { record, source: record, revision: record.revision ?? 0, variant: record.payloadIfWithdrawn, swapped: false, gone: false, answered: false, held: 0, finish: undefined }
 }
 
+/** The outbox has done with it: what still waits here has bytes of its own, and holds on to none of the outbox's. */
+function letGoOf(handover: Handover, payload: Buffer): void {
+  if (hasMoved(handover)) return
+  const variant = handover.variant === undefined || handover.variant === null ? handover.variant : Buffer.from(handover.variant)
+  handover.record = handover.source = { ...recordOf(handover.record), payload, payloadIfWithdrawn: variant }
+  handover.revision = 0
+  handover.variant = variant
+}
+
 /** What is left of a hand-over after a withdrawal. Nothing in it rests on a yes any more. */
 function swappedOf({ record, source, revision, variant, answered }: Handover, payload: Buffer): Handover {
   const rest: OutboxRecord = { ...recordOf(record), payload, payloadIfWithdrawn: undefined }
@@ -688,6 +705,8 @@ class OutgoingQueue {
   readonly #held = new Map<number, { readonly handover: Handover; isOld: boolean }>()
   /** Kept, but under no packet id yet: it is written when the session leaves. */
   readonly #unnumbered = new Set<number>()
+  /** Record id -> key in #packets, of what a former run left. */
+  readonly #restored = new Map<string, number>()
   #bytes = 0
 
   constructor(max: number, maxBytes: number, count: Count, handover: (packet: PublishPacket) => Handover | undefined, session: string, store: SessionStore | undefined) {
@@ -733,6 +752,13 @@ class OutgoingQueue {
     const key = packet.brokerCounter ?? 0
     this.#add(key, packet)
     if (packet.messageId !== undefined) this.#byId.set(packet.messageId, key)
+    const handover = this.#handoverOf(packet)
+    if (handover !== undefined) this.#restored.set(idOf(handover.record.id), key)
+  }
+
+  /** Whether a former run left this record here, and it waits still. */
+  holds(id: Uint8Array): boolean {
+    return this.#restored.size > 0 && this.#packets.get(this.#restored.get(idOf(id)) ?? -1)?.cmd === 'publish'
   }
 
   #add(key: number, packet: QueuedPacket): void {
@@ -761,7 +787,8 @@ class OutgoingQueue {
   #keep(key: number, packet: QueuedPacket): void {
     // That of the payload: after a withdrawal it is not the one that was handed over first.
     const handover = this.#handoverOf(packet)
-    if (packet.cmd === 'publish' && handover !== undefined && !handover.gone) {
+    // What the outbox has purged meanwhile has lost what it said of a withdrawal: kept like that it would rest on nobody's yes.
+    if (packet.cmd === 'publish' && handover !== undefined && !handover.gone && !hasMoved(handover)) {
       const record = { ...recordOf(handover.record), payload: packet.payload as Buffer }
       this.#store?.put(this.#session, { place: key, record, qos: packet.qos === 2 ? 2 : 1, messageId: packet.messageId, released: false })
       if (packet.messageId === undefined) this.#unnumbered.add(key)
@@ -792,7 +819,8 @@ class OutgoingQueue {
       this.#packets.set(key, { cmd: 'pubrel', messageId: id } as unknown as QueuedPacket)
       this.#unnumbered.delete(key)
       // [MQTT-4.3.3-1] Received: after a restart only the PUBREL is sent again.
-      if (record !== undefined) this.#store?.put(this.#session, { place: key, record, qos: 2, messageId: id, released: true })
+      // It tells of nobody any more: an erasure need not find it.
+      if (record !== undefined) this.#store?.put(this.#session, { place: key, record: { ...recordOf(record), subjects: [], consentSeq: [], payloadIfWithdrawn: undefined }, qos: 2, messageId: id, released: true })
       this.#letGo(key)
       return
     }
@@ -847,10 +875,16 @@ class OutgoingQueue {
     if (packet.messageId !== undefined) this.#byId.delete(packet.messageId)
     this.#bytes -= sizeOf(packet)
     this.#unnumbered.delete(key)
+    const handover = this.#restored.size === 0 ? undefined : this.#handoverOf(packet)
+    if (handover !== undefined) this.#restored.delete(idOf(handover.record.id))
     this.#store?.remove(this.#session, key)
     this.#letGo(key)
     return packet
   }
+}
+
+function idOf(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, id.length).toString('latin1')
 }
 
 function sizeOf(packet: QueuedPacket): number {

@@ -24,7 +24,7 @@ export interface IngressOptions {
    * The pipeline. Synchronous; must not keep the payload, which lies in the socket's buffer. What it returns is waited for before this
    * message is acknowledged; those of other terminals do not wait for it.
    */
-  readonly handle: (publish: Publish) => Promise<void> | undefined
+  readonly handle: (publish: Publish, urgentOnly: boolean) => Promise<void> | undefined
   /** `Outbox.committed`: calls back once everything handled so far is safe, or with an error. */
   readonly committed: (callback: (error: Error | undefined) => void) => void
   readonly clock: Clock
@@ -58,7 +58,30 @@ interface Terminal {
   readonly batches: Batch[]
   /** Takes in the messages of this tick. */
   open: Batch | undefined
+  /** A message that the outbox has no room for, and all that came behind it. */
+  stalled: Stalled[]
   left: boolean
+}
+
+/**
+ * The terminal keeps its message and its connection: it is acknowledged once there was room [G6]. The guard hands over no more than
+ * `unanswered` of them, and they come out of what was read already.
+ */
+interface Stalled {
+  /** Undefined: another copy of a QoS 2 message, whose first one waits before it. */
+  readonly publish: Publish | undefined
+  readonly id: number
+  readonly answer: (error?: Error | null) => void
+  /** It was handled already, and only its acknowledgement waits. */
+  readonly taken?: Taken
+}
+
+type Handled = Error | Promise<void> | undefined
+
+interface Taken {
+  readonly handled: Handled
+  /** The commit that had it in it failed. */
+  failed: Error | undefined
 }
 
 /** The messages of one terminal that wait for the same commit. */
@@ -88,6 +111,10 @@ interface TerminalSession {
 
 /** Where a raw message's topic was, once it has been handled. */
 const SINK = 'sink'
+/** Answer of `handle`: not now. */
+const NO_ROOM = new Error('The outbox has no room.')
+/** How often a message that there was no room for is tried again. */
+const RETRY_MS = 500
 const EMPTY = Buffer.alloc(0)
 /** Pseudo filter that makes the engine say "session present" [MQTT-3.2.2-2]; never granted to anybody. */
 const PRESENT: Subscription = { topic: '$present', qos: 0 }
@@ -95,6 +122,8 @@ const PRESENT: Subscription = { topic: '$present', qos: 0 }
 export async function createIngress(options: IngressOptions): Promise<Ingress> {
   const { directory, clock, count, log } = options
   const sessions = createSessions(options.sessions ?? LIMITS.connections, count)
+  const stalled = new Set<Terminal>()
+  let retry: NodeJS.Timeout | undefined
 
   const door = createDoor<Machine | undefined, Terminal>({
     ...options,
@@ -106,10 +135,13 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     seat(machine, identity, client, guard) {
       const key = client.id
       const via = guard.session?.via ?? { plain: false, certificate: undefined }
-      return { identity, machine, key, via, guard, session: sessions.take(key, client.clean), batches: [], open: undefined, left: false }
+      return { identity, machine, key, via, guard, session: sessions.take(key, client.clean), batches: [], open: undefined, stalled: [], left: false }
     },
     left(terminal) {
       terminal.left = true
+      // It will send them again.
+      for (const { publish, id } of terminal.stalled) if (publish?.qos === 2) terminal.session.ids.set(id, IdState.unknown)
+      terminal.stalled = []
       sessions.leave(terminal.key, terminal.session)
     },
   })
@@ -124,38 +156,88 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
       // [MQTT-4.3.3-2] The same id before PUBREL is the same message, whatever its DUP flag says.
       count('received.duplicate')
       empty(packet)
-      batchOf(terminal).repeated.push(packet.messageId ?? 0)
-      batchOf(terminal).answers.push(answer)
-      return undefined
+      if (terminal.stalled.length > 0) return stall(terminal, { publish: undefined, id: packet.messageId ?? 0, answer })
+      return repeat(terminal, packet.messageId ?? 0, answer)
     }
 
     const publish: Publish = {
       topic: packet.topic, payload: packet.payload as Buffer, qos, machine: terminal.identity, receivedAtMs: clock.now(), isWill: false,
     }
-    const handled = handle(publish)
+    const id = packet.messageId ?? 0
+    // Behind one that waits everything waits, but for safety: that is taken at once and acknowledged in its turn. [MQTT-4.6.0-2]
+    const isBehind = qos > 0 && terminal.stalled.length > 0
+    const handled = handle(publish, isBehind)
     empty(packet)
     if (qos === 0) return answer(null)
+    if (isBehind && handled !== NO_ROOM) {
+      if (qos === 2) terminal.session.ids.set(id, IdState.pending)
+      return stall(terminal, { publish: { ...publish, payload: EMPTY }, id, answer, taken: takenNow(handled) })
+    }
+    if (handled !== NO_ROOM) return take(terminal, { publish, id, answer }, handled)
+    if (terminal.stalled.length === 0) count('handle.no_room')
+    if (qos === 2) terminal.session.ids.set(id, IdState.pending)
+    // The payload lies in the socket's buffer.
+    return stall(terminal, { publish: { ...publish, payload: Buffer.from(publish.payload) }, id, answer })
+  }
 
+  /** What was handled before its turn; whether it was committed is asked now, for it may be known long before the turn comes. */
+  function takenNow(handled: Handled): Taken {
+    const taken: Taken = { handled, failed: undefined }
+    options.committed((error) => void (taken.failed = error))
+    return taken
+  }
+
+  /** Handled: acknowledged with its batch. */
+  function take(terminal: Terminal, { publish, id, answer }: Stalled, handled: Handled): void {
     const batch = batchOf(terminal)
     if (handled instanceof Error) batch.refused ??= handled
     else if (handled !== undefined) batch.awaited = batch.awaited === undefined ? handled : Promise.all([batch.awaited, handled]).then(() => undefined)
-    if (qos === 2) {
-      terminal.session.ids.set(packet.messageId ?? 0, IdState.pending)
-      batch.fresh.push(packet.messageId ?? 0)
+    if (publish?.qos === 2) {
+      terminal.session.ids.set(id, IdState.pending)
+      batch.fresh.push(id)
     }
     batch.answers.push(answer)
-    return undefined
+  }
+
+  function repeat(terminal: Terminal, id: number, answer: Stalled['answer']): void {
+    batchOf(terminal).repeated.push(id)
+    batchOf(terminal).answers.push(answer)
+  }
+
+  function stall(terminal: Terminal, one: Stalled): void {
+    terminal.stalled.push(one)
+    stalled.add(terminal)
+    retry ??= setInterval(retryStalled, RETRY_MS).unref()
+  }
+
+  /** In the order in which they came, of each terminal as many as there is room for. */
+  function retryStalled(): void {
+    for (const terminal of stalled) {
+      for (let first = terminal.stalled[0]; first !== undefined; first = terminal.stalled[0]) {
+        const { taken } = first
+        const handled = taken !== undefined ? (taken.failed ?? taken.handled) : first.publish === undefined ? undefined : handle(first.publish, false)
+        if (handled === NO_ROOM) break
+        terminal.stalled.shift()
+        if (first.publish === undefined) repeat(terminal, first.id, first.answer)
+        else take(terminal, first, handled)
+      }
+      if (terminal.stalled.length === 0) stalled.delete(terminal)
+    }
+    if (stalled.size > 0) return
+    clearInterval(retry)
+    retry = undefined
   }
 
   /** An error means that the outbox could not take the message: it must stay unacknowledged. */
-  function handle(publish: Publish): Error | Promise<void> | undefined {
+  function handle(publish: Publish, urgentOnly: boolean): Handled {
     try {
-      const awaited = options.handle(publish)
+      const awaited = options.handle(publish, urgentOnly)
       // Nobody waits for it at QoS 0, and a rejection that nobody takes would end the process.
       awaited?.catch(() => undefined)
       return awaited
     } catch (error) {
       // A ledger that cannot take a sign-off is no reason to lose it either.
+      if (error instanceof GatewayError && error.code === 'OUTBOX-FULL') return NO_ROOM
       if (error instanceof GatewayError && (error.code.startsWith('OUTBOX-') || error.code.startsWith('LEDGER-'))) {
         count('handle.no_room')
         return error

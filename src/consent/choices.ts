@@ -67,7 +67,7 @@ const LANGUAGE = /^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}$/
 export class TerminalChoices {
   readonly #options: TerminalChoicesOptions
   /** Messages of each machine in its hour. */
-  readonly #spent = new LRUCache<MachineId, { readonly fromMs: number; count: number }>({ maxSize: LIMITS.sessionMachines, sizeCalculation: () => 1 })
+  readonly #spent = new LRUCache<MachineId, { readonly fromMs: number; count: number; last: string }>({ maxSize: LIMITS.sessionMachines, sizeCalculation: () => 1 })
 
   constructor(options: TerminalChoicesOptions) {
     this.#options = options
@@ -158,13 +158,16 @@ export class TerminalChoices {
   }
 
   /** A terminal that asks and asks is broken or hostile: each message reads the person's history, and each change is an fsync. */
-  #isSpent({ machine, receivedMs }: TerminalChoice): boolean {
+  #isSpent({ machine, receivedMs, payload }: TerminalChoice): boolean {
     const hour = this.#spent.get(machine.id)
+    const last = `${receivedMs} ${sha256(payload).toString('base64')}`
     if (hour === undefined || !(receivedMs >= hour.fromMs && receivedMs < hour.fromMs + HOUR_MS)) {
-      this.#spent.set(machine.id, { fromMs: receivedMs, count: 1 })
+      this.#spent.set(machine.id, { fromMs: receivedMs, count: 1, last })
       return false
     }
-    hour.count++
+    // One that came once and is tried again, as the outbox had no room, is one.
+    if (hour.last !== last) hour.count++
+    hour.last = last
     return hour.count > LIMITS.choicesPerHour
   }
 }

@@ -305,8 +305,11 @@ export interface Outbox {
    * QoS 0 records are never stored: they go straight to the outlets.
    */
   accept(record: OutboxRecord): void
-  /** Whether a record with so many payload bytes would be taken now: asked first for each, so that of one message all are taken or none. */
-  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number): boolean
+  /**
+   * Whether a record with so many payload bytes would be taken now: asked first for each, so that of one message all are taken or none.
+   * @param besides  bytes of the message's other records that were asked for before
+   */
+  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number, besides?: number): boolean
   /** What is kept for a window; null when the window is over; undefined when nothing was accepted for it yet. */
   kept(slot: Slot): OutboxRecord | null | undefined
   /** `Slot.mark` of the record of this key that left last. */

@@ -119,7 +119,7 @@ const FATAL: ReadonlySet<number> = new Set([1034, 1290, 11, 26])
 
 /** "PPBX" */
 const APPLICATION_ID = 0x50504258
-const FORMAT = 1
+const FORMAT = 2
 
 /** The WAL-reset bug that damages databases is in 3.7.0 to 3.51.2. [sqlite.org/wal.html] */
 const SQLITE_MIN = [3, 51, 3] as const

@@ -2,6 +2,7 @@
  * A record as the outbox keeps it: in memory (`Entry`) and as a row of the file (`Row`, `entryOf`).
  */
 import type { SQLOutputValue } from 'node:sqlite'
+import { crc32 } from 'node:zlib'
 import type { OutboxRecord, Slot } from '../domain/ports.ts'
 import type { Envelope } from './envelopes.ts'
 import { OnWithdrawal } from './selector.ts'
@@ -108,11 +109,27 @@ export const RECORD_BYTES = 80
 const NOTHING = Buffer.alloc(0)
 
 /**
- * The checksum of a payload starts from where it belongs, so that a flipped reference or order is noticed like a flipped
- * payload bit: a record never leaves in the wrong envelope.
+ * The checksum of a payload starts from all that decides whether, where and until when it leaves: the contents of its envelope, its id,
+ * order and times, and what a withdrawal makes of it. A flipped bit in any of them is noticed like one in the payload; a yes must not
+ * come out of damage.
+ * @param onWithdrawal  of the payload that the checksum is for: a variant has nothing to lose any more
  */
-export function seedOf(envelope: number, machineOrder: number): number {
-  return (Math.imul(envelope, 0x9e3779b1) ^ machineOrder) >>> 0
+export function seedOf(record: Pick<OutboxRecord, 'id' | 'machineOrder' | 'acquiredAtMs' | 'receivedAtMs' | 'expiresAtMs'>, { seal }: Envelope, onWithdrawal: number): number {
+  let seed = mix(mix(mix(mix(seal ^ onWithdrawal, record.machineOrder), record.acquiredAtMs), record.receivedAtMs), record.expiresAtMs ?? -1)
+  for (const byte of record.id) seed = Math.imul(seed ^ byte, 0x01000193)
+  return seed >>> 0
+}
+
+/** Whether a record is as it was stored. */
+export function isWhole(record: OutboxRecord, envelope: Envelope, crc: SQLOutputValue | undefined, withdrawnCrc: SQLOutputValue | undefined): boolean {
+  const { payload, payloadIfWithdrawn: variant } = record
+  if (crc32(payload, seedOf(record, envelope, onWithdrawalOf(variant))) !== crc) return false
+  return variant === undefined || variant === null || crc32(variant, seedOf(record, envelope, OnWithdrawal.nothing)) === withdrawnCrc
+}
+
+/** Odd factors: two numbers that differ never give the same. */
+function mix(seed: number, number: number): number {
+  return Math.imul(Math.imul(seed ^ (number | 0), 0x9e3779b1) ^ Math.floor(number / 4_294_967_296), 0x85ebca6b)
 }
 
 /** The record that a row holds. Its bytes are the row's own copy; whether they are whole is for the caller to check. */

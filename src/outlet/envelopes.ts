@@ -6,6 +6,7 @@
  * record of a person, else by `collect`.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { crc32 } from 'node:zlib'
 import { GatewayError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
 import type { OutboxRecord, PurgeSelector } from '../domain/ports.ts'
@@ -37,6 +38,8 @@ export interface Envelope {
   readonly storageClass: OutboxRecord['storageClass']
   readonly categories: number
   readonly via: readonly string[]
+  /** Checksum of all of this; those of the records that lie in it start from it (entry.ts). */
+  readonly seal: number
   /** Where its deliveries are counted (counts.ts). */
   readonly exits: Exit[]
   /** Round of `collect` in which it was used last. */
@@ -181,7 +184,7 @@ export class Envelopes {
   #make(record: OutboxRecord, kind: number): Envelope {
     if (this.#made >= ENVELOPES_CACHED) this.#empty()
     const envelope: Envelope = {
-      id: 0, mask: this.#maskOf(record.via), output: record.output, recipient: record.recipient, stream: record.stream, topic: record.topic,
+      id: 0, seal: sealOf(record), mask: this.#maskOf(record.via), output: record.output, recipient: record.recipient, stream: record.stream, topic: record.topic,
       qos: record.qos, retain: record.retain, machine: record.machine, holder: record.holder, subjects: [...record.subjects], purpose: record.purpose,
       basis: record.basis, country: record.country, consentSeq: [...record.consentSeq], policy: record.policy, rulesHash: record.rulesHash,
       plan: record.plan, keyId: record.keyId, storageClass: record.storageClass, categories: record.categories, via: [...record.via],
@@ -235,7 +238,7 @@ export class Envelopes {
   #fromRow(row: Readonly<Record<string, unknown>>): Envelope | undefined {
     try {
       const via = JSON.parse(String(row['via'])) as string[]
-      return {
+      const fields: Omit<Envelope, 'seal'> = {
         id: Number(row['envelope']), mask: this.#maskOf(via), output: String(row['output']) as OutputId, recipient: String(row['recipient']) as RecipientId,
         stream: String(row['stream']) as StreamId, topic: String(row['topic']), qos: Number(row['qos']) as 0 | 1 | 2, retain: row['retain'] === 1,
         machine: String(row['machine']) as MachineId, holder: textOr(row['holder']), subjects: JSON.parse(String(row['subjects'])) as OperatorId[],
@@ -244,6 +247,7 @@ export class Envelopes {
         plan: String(row['plan']), keyId: String(row['key_id']), storageClass: String(row['storage_class']) as OutboxRecord['storageClass'],
         categories: Number(row['categories']), via, exits: [], used: this.#round, older: undefined,
       }
+      return { ...fields, seal: sealOf(fields) }
     } catch (cause) {
       if (cause instanceof SyntaxError) return undefined
       throw cause
@@ -313,6 +317,13 @@ function same(envelope: Envelope, record: OutboxRecord): boolean {
     && envelope.recipient === record.recipient && envelope.purpose === record.purpose && envelope.keyId === record.keyId
     && envelope.storageClass === record.storageClass && envelope.categories === record.categories
     && sameList(envelope.subjects, record.subjects) && sameList(envelope.consentSeq, record.consentSeq) && sameList(envelope.via, record.via)
+}
+
+function sealOf(of: Omit<Envelope, 'id' | 'mask' | 'seal' | 'exits' | 'used' | 'older'>): number {
+  return crc32(JSON.stringify([
+    of.output, of.recipient, of.stream, of.topic, of.qos, of.retain, of.machine, of.holder, of.subjects, of.purpose, of.basis, of.country, of.consentSeq,
+    of.policy, of.rulesHash, of.plan, of.keyId, of.storageClass, of.categories, of.via,
+  ]))
 }
 
 function sameList<Item>(one: readonly Item[], other: readonly Item[]): boolean {

@@ -318,6 +318,8 @@ class MqttLink implements Link {
     const { receiveMaximum = 65_535, maximumPacketSize = Infinity, maximumQoS = 2, retainAvailable = true, topicAliasMaximum = 0 } = connack.properties ?? {}
     this.#terms = { receiveMaximum, maximumPacketSize, maximumQos: maximumQoS as 0 | 1 | 2, retains: retainAvailable }
     if (this.#terms.maximumQos === 0) return this.#fail({ reason: 'qos', code: '0' })
+    // [MQTT5-3.2.2-21] Zero is a protocol error, and would be a connection over which nothing is ever sent.
+    if (receiveMaximum === 0) return this.#fail({ reason: 'protocol', code: 'RECEIVE-MAXIMUM' })
     this.#aliasMaximum = Math.min(topicAliasMaximum, ALIASES)
     this.#isUp = true
     clearTimeout(this.#timer)

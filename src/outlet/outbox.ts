@@ -33,12 +33,12 @@ import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, S
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
 import { codeOf, damaged, isFatal, openDatabase, PAGE_BYTES, prepare, SPARE_PAGES } from './database.ts'
 import type { Statements } from './database.ts'
-import { byteLength, Column, Entry, entryOf, isExpired, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
+import { byteLength, Column, Entry, entryOf, isExpired, isWhole, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
 import type { Row } from './entry.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
 import type { Envelope } from './envelopes.ts'
 import { Lane, Queue, WINDOW_BYTES, WINDOW_RECORDS } from './lane.ts'
-import { covers, fateOf, namesNothing } from './selector.ts'
+import { covers, fateOf, namesNothing, OnWithdrawal } from './selector.ts'
 import type { Fate } from './selector.ts'
 import { Room, type Share } from './room.ts'
 import { Sessions } from './sessions.ts'
@@ -152,6 +152,8 @@ export class DurableOutbox implements Outbox {
 
   /** Sessions of recipients: written with the records. */
   readonly sessions: Sessions
+  /** The output for which there was no room last, and when: terminals keep its messages. */
+  fullSince: { readonly output: OutputId; readonly atMs: number } | undefined
   /** How many times the file was opened: the high part of a machine order that never goes back. */
   readonly epoch: number
   readonly stats: OutboxStats = {
@@ -220,10 +222,18 @@ export class DurableOutbox implements Outbox {
     })
   }
 
-  /** Whether a record with so many payload bytes (the variant without consent included) would be accepted now. */
-  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number): boolean {
+  /**
+   * Whether a record with so many payload bytes (the variant without consent included) would be accepted now. An output that lets its
+   * oldest records go does so here: not all of its bytes can go (those kept for a window), so that only afterwards is it known.
+   */
+  room(output: OutputId, storageClass: OutboxRecord['storageClass'], payloadBytes: number, besides = 0): boolean {
     const bytes = payloadBytes + RECORD_BYTES
-    return this.healthy && !this.#closed && (this.#room.fits(output, storageClass, bytes) || this.#room.over(output, bytes) > 0)
+    if (!this.healthy || this.#closed) return false
+    const atLeastBytes = this.#room.fits(output, storageClass, bytes, besides) ? 0 : this.#room.over(output, bytes, besides)
+    if (atLeastBytes > 0) this.purge({ output, atLeastBytes }, 'quota')
+    if (this.#room.fits(output, storageClass, bytes, besides)) return true
+    this.fullSince = { output, atMs: this.#clock.now() }
+    return false
   }
 
   /** Connects a way out, under its name. What waits for it goes out from now on. */
@@ -473,7 +483,7 @@ export class DurableOutbox implements Outbox {
       entry.seq = ++seq
       stored.push(entry)
       const variant = entry.payloadIfWithdrawn
-      const seed = seedOf(envelope.id, entry.machineOrder)
+      const seed = seedOf(entry, envelope, onWithdrawalOf(variant))
       if ((variant === undefined || variant === null) && entry.state === State.waiting) {
         insert.run(
           seq, envelope.id, envelope.mask, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs, entry.expiresAtMs ?? null,
@@ -483,7 +493,7 @@ export class DurableOutbox implements Outbox {
         insertWhole.run(
           seq, envelope.id, envelope.mask, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs, entry.expiresAtMs ?? null,
           crc32(entry.payload, seed), entry.id, entry.payload, entry.state, onWithdrawalOf(variant), variant ?? null,
-          variant === undefined || variant === null ? null : crc32(variant, seed),
+          variant === undefined || variant === null ? null : crc32(variant, seedOf(entry, envelope, OnWithdrawal.nothing)),
         )
       }
     }
@@ -568,6 +578,7 @@ export class DurableOutbox implements Outbox {
       }
       this.#draining = true
       this.#schedule()
+      this.#emptyFullLog()
       begin.run()
       probe.run()
       probeEnd.run()
@@ -580,6 +591,16 @@ export class DurableOutbox implements Outbox {
       this.#envelopes.undo()
       this.#counts.undo()
       this.#armProbe()
+    }
+  }
+
+  /** What fills the disk may be the log itself, which is merged into the file only every few megabytes. */
+  #emptyFullLog(): void {
+    try {
+      this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    } catch (cause) {
+      // No room for that either; what leaves may still make some.
+      if (isFatal(codeOf(cause))) throw cause
     }
   }
 
@@ -663,10 +684,7 @@ export class DurableOutbox implements Outbox {
     const envelope = this.#envelopes.byId(Number(row[Column.envelope]))
     if (envelope === undefined) return undefined
     const entry = entryOf(row, envelope)
-    const seed = seedOf(envelope.id, entry.machineOrder)
-    if (crc32(entry.payload, seed) !== row[Column.crc]) return undefined
-    const variant = entry.payloadIfWithdrawn
-    if (variant !== undefined && variant !== null && crc32(variant, seed) !== row[Column.withdrawnCrc]) return undefined
+    if (!isWhole(entry, envelope, row[Column.crc], row[Column.withdrawnCrc])) return undefined
     // A destination that is past this record has answered for it: while an answer is out, the record is in memory and shared.
     for (const lane of this.#lanes) if (entry.seq <= lane.doneThrough) entry.pending &= ~lane.bit
     return entry
@@ -786,7 +804,12 @@ export class DurableOutbox implements Outbox {
   #sendStraight(record: OutboxRecord): void {
     const entry = this.#copy(record, 0)
     if (entry.slot !== undefined) {
-      if (entry.untilMs !== undefined && !entry.due) return this.#windows.keepInMemory(entry, entry.slot)
+      if (entry.untilMs !== undefined && !entry.due) {
+        // Event times name as many windows as they like, and no quota counts these.
+        if (this.#windows.size >= STRAIGHT_KEPT && this.#windows.of(entry.slot) === undefined) this.stats.straightLost++
+        else this.#windows.keepInMemory(entry, entry.slot)
+        return
+      }
       this.#windows.finishInMemory(entry.slot)
     }
     this.#handStraight(entry)
@@ -861,6 +884,8 @@ export class DurableOutbox implements Outbox {
       let fate: Fate | 'hold' = record === undefined ? 'drop' : this.#fate(record, reason)
       if (record !== undefined && selector.expiredBeforeMs !== undefined && !isExpired(record, selector.expiredBeforeMs)) fate = 'leave'
       if (record !== undefined && selector.only?.(record) === false) fate = 'leave'
+      // An output that lets its oldest go for the room still keeps what a law or somebody's safety asks for.
+      if (selector.atLeastBytes !== undefined && record !== undefined && record.storageClass !== 'ordinary') fate = 'leave'
       // A damaged record has no variant that could be trusted.
       if (fate === 'swap' && row[Column.state] === State.damaged) fate = 'drop'
       if (fate === 'drop') {
@@ -914,8 +939,7 @@ export class DurableOutbox implements Outbox {
     for (const entry of this.#windows.entries()) {
       const slot = entry.slot as Slot
       if (!covers(selector, entry)) continue
-      // Gone already: a purge before this one, which the disk refused.
-      const fate = entry.gone ? 'drop' : this.#fate(entry, reason)
+      const fate = this.#fate(entry, reason)
       if (fate === 'drop') {
         if (entry.qos !== 0) this.#windows.remove(slot)
         result.drop.push(entry)
@@ -927,6 +951,9 @@ export class DurableOutbox implements Outbox {
         entry.state = State.held
         if (entry.qos !== 0) this.#windows.rewrite(entry, slot)
         result.held++
+      } else if (this.#owed.length > 0 && entry.qos !== 0) {
+        // The file may have it as it was before a purge that the disk refused.
+        this.#windows.rewrite(entry, slot)
       }
     }
     return result
@@ -985,12 +1012,7 @@ export class DurableOutbox implements Outbox {
       lane.unansweredBytes = 0
       this.#rewind(lane)
     }
-    for (const entry of this.#windows.entries()) {
-      if (entry.gone || !covers(selector, entry)) continue
-      this.#charge(entry.envelope, -entry.size)
-      if (entry.due) this.#waitingGone++
-      entry.drop()
-    }
+    // What is kept for a window is in nobody's hands, and none is released before the purge is made up for.
   }
 
   /** Erased bytes shall not survive in the write-ahead log either. [GDPR Art. 17] */
@@ -1058,14 +1080,21 @@ export class DurableOutbox implements Outbox {
 
   #openStock(): void {
     const rows = this.#db.prepare(`
-      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0) FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
+      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0), via FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
     rows.setReturnArrays(true)
+    const mend = this.#db.prepare('UPDATE records SET via = ? WHERE seq = ?')
     let last = 0
     for (let chunk = rows.all(last); chunk.length > 0; chunk = rows.all(last)) {
-      for (const [seq, envelope, expiresMs, bytes] of chunk as unknown as SQLOutputValue[][]) {
+      for (const [seq, number, expiresMs, bytes, via] of chunk as unknown as SQLOutputValue[][]) {
         last = Number(seq)
-        this.#stock.add(last, Number(envelope), numberOr(expiresMs))
-        this.#charge(this.#envelopes.byId(Number(envelope)), Number(bytes))
+        const envelope = this.#envelopes.byId(Number(number))
+        this.#stock.add(last, Number(number), numberOr(expiresMs))
+        this.#charge(envelope, Number(bytes))
+        // By this column a destination finds its records; no checksum covers it, for the envelope has it as well.
+        if (envelope !== undefined && via !== envelope.mask) {
+          mend.run(envelope.mask, last)
+          this.stats.damaged++
+        }
       }
     }
     this.#lastSeq = Math.max(this.#lastSeq, last)
@@ -1100,19 +1129,21 @@ export class DurableOutbox implements Outbox {
   /** Our own copy of everything: the caller reuses its record and its buffers. */
   #copy(record: OutboxRecord, size: number): Entry {
     const variant = record.payloadIfWithdrawn
+    // What waits for the end of a window outlives its neighbours, and would hold on to the whole arena that it lies in.
+    const isAlone = record.untilMs !== undefined
     const entry = new Entry(
-      this.#envelopes.of(record), this.#keep(record.id), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
+      this.#envelopes.of(record), this.#keep(record.id, isAlone), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
       record.expiresAtMs === undefined ? undefined : Math.trunc(record.expiresAtMs),
-      this.#keep(record.payload), variant === undefined || variant === null ? variant : this.#keep(variant), size,
+      this.#keep(record.payload, isAlone), variant === undefined || variant === null ? variant : this.#keep(variant, isAlone), size,
     )
     entry.slot = record.slot
     entry.untilMs = record.untilMs
     return entry
   }
 
-  #keep(bytes: Uint8Array): Buffer {
+  #keep(bytes: Uint8Array, isAlone: boolean): Buffer {
     const length = bytes.length
-    if (length > ARENA_BYTES / 4) return Buffer.from(bytes)
+    if (isAlone || length > ARENA_BYTES / 4) return ownBytes(bytes)
     if (this.#arenaUsed + length > this.#arena.length) {
       this.#arena = Buffer.allocUnsafeSlow(ARENA_BYTES)
       this.#arenaUsed = 0
@@ -1148,6 +1179,8 @@ const READ_SPAN = 50_000
 const RETRY_MS_MAX = 5_000
 /** Deliveries of QoS 0 records are counted at least this often. */
 const COUNT_MS = 50
+/** Windows open at a time beyond which a QoS 0 record for a further one is lost, counted. */
+const STRAIGHT_KEPT = 65_536
 const COLLECT_SWEEPS = 60
 const OWED = 1_024
 /** How long it is remembered that a window is over: longer than any message may be late. */
@@ -1171,6 +1204,12 @@ function checkRecord(record: OutboxRecord): void {
   if (record.id.length !== 16 || record.via.length === 0 || !Number.isSafeInteger(record.machineOrder) || !Number.isSafeInteger(record.categories) || !times) {
     throw new GatewayError('OUTBOX-RECORD', 'A record needs an id of 16 bytes, a destination, a machine order and times.')
   }
+}
+
+function ownBytes(bytes: Uint8Array): Buffer {
+  const own = Buffer.allocUnsafeSlow(bytes.length)
+  own.set(bytes)
+  return own
 }
 
 function ignore(): void {

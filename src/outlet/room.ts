@@ -35,20 +35,21 @@ export class Room {
     return this.#byOutput.get(output) ?? 0
   }
 
-  /** Whether so many bytes of an output fit now. */
-  fits(output: OutputId, storageClass: OutboxRecord['storageClass'], bytes: number): boolean {
-    if (this.total + bytes > this.#quota) return false
+  /** Whether so many bytes of an output fit now, beside others that are about to come. */
+  fits(output: OutputId, storageClass: OutboxRecord['storageClass'], bytes: number, besides = 0): boolean {
+    const total = this.total + besides + bytes
+    if (total > this.#quota) return false
     if (storageClass !== 'ordinary') return true
-    return this.total + bytes <= this.#quota * (1 - RESERVE) && this.of(output) + bytes <= this.share(output)
+    return total <= this.#quota * (1 - RESERVE) && this.of(output) + bytes <= this.share(output)
   }
 
-  /** Bytes that must go of an output's oldest records before so many more fit; 0 when it is not one that lets them go, or has none. */
-  over(output: OutputId, bytes: number): number {
+  /** Bytes that must go of an output's oldest records before so many more fit; 0 when it is not one that lets them go, or all of them would not do. */
+  over(output: OutputId, bytes: number, besides = 0): number {
     if (this.#shareOf(output)?.dropOldest !== true) return 0
     const share = this.share(output)
-    const over = Math.max(this.of(output) + bytes - share, this.total + bytes - this.#quota * (1 - RESERVE))
+    const over = Math.max(this.of(output) + bytes - share, this.total + besides + bytes - this.#quota * (1 - RESERVE))
     // A little more than is needed now, so that not every record is a transaction of its own.
-    return over <= 0 || this.of(output) === 0 ? 0 : Math.min(this.of(output), over + share * SPARE)
+    return over <= 0 || this.of(output) < over ? 0 : Math.min(this.of(output), over + share * SPARE)
   }
 
   share(output: OutputId): number {

@@ -9,8 +9,9 @@ import { crc32 } from 'node:zlib'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { RecipientId } from '../domain/ids.ts'
 import type { OutboxRecord, SessionStore, StoredDelivery, StoredSession } from '../domain/ports.ts'
-import { entryOf, onWithdrawalOf, seedOf, type Row } from './entry.ts'
+import { entryOf, isWhole, onWithdrawalOf, seedOf, type Row } from './entry.ts'
 import type { Envelope, Envelopes } from './envelopes.ts'
+import { OnWithdrawal } from './selector.ts'
 
 export interface SessionOutbox {
   readonly db: DatabaseSync
@@ -34,7 +35,7 @@ export class Sessions implements SessionStore {
   readonly #pending = new Map<string, Map<Place, Waiting | null>>()
   readonly #saves = new Map<string, Omit<StoredSession, 'waiting'> | null>()
   readonly #loaded: { readonly sessions: StoredSession[]; readonly retained: OutboxRecord[] } = { sessions: [], retained: [] }
-  /** Rows that failed their checksum: they stay, and are not sent. */
+  /** Rows that failed their checksum: nobody can tell what they hold, so they go. */
   damaged = 0
 
   constructor(outbox: SessionOutbox) {
@@ -142,10 +143,9 @@ export class Sessions implements SessionStore {
   #insert(holder: string, place: Place, row: Waiting): void {
     const { envelope, variant } = row
     if (envelope.id === 0) this.#outbox.envelopes.store(envelope)
-    const seed = seedOf(envelope.id, row.machineOrder)
     this.#put.run(
-      holder, place, envelope.id, row.machineOrder, row.acquiredAtMs, row.receivedAtMs, row.expiresAtMs ?? null, crc32(row.payload, seed), row.id, row.payload,
-      onWithdrawalOf(variant), variant ?? null, variant === undefined || variant === null ? null : crc32(variant, seed), row.qos, row.messageId ?? null, row.released ? 1 : 0,
+      holder, place, envelope.id, row.machineOrder, row.acquiredAtMs, row.receivedAtMs, row.expiresAtMs ?? null, crc32(row.payload, seedOf(row, envelope, onWithdrawalOf(variant))), row.id, row.payload,
+      onWithdrawalOf(variant), variant ?? null, variant === undefined || variant === null ? null : crc32(variant, seedOf(row, envelope, OnWithdrawal.nothing)), row.qos, row.messageId ?? null, row.released ? 1 : 0,
     )
   }
 
@@ -189,8 +189,9 @@ export class Sessions implements SessionStore {
       const record = envelope === undefined ? undefined : entryOf(row, envelope)
       const holder = String(row[13])
       const place = typeof row[14] === 'string' ? row[14] : Number(row[14])
-      if (envelope === undefined || record === undefined || !isWhole(record, row, envelope)) {
+      if (envelope === undefined || record === undefined || !isWhole(record, envelope, row[6], row[12])) {
         this.damaged++
+        this.#pendingOf(holder).set(place, null)
         continue
       }
       let stored = this.#stored.get(holder)
@@ -234,11 +235,6 @@ interface Waiting {
 const SESSION = 's:'
 const RETAINED = 'r:'
 const NOTHING = Buffer.alloc(0)
-
-function isWhole({ payload, payloadIfWithdrawn: variant, machineOrder }: OutboxRecord, row: Row, envelope: Envelope): boolean {
-  const seed = seedOf(envelope.id, machineOrder)
-  return crc32(payload, seed) === row[6] && (variant === undefined || variant === null || crc32(variant, seed) === row[12])
-}
 
 const SELECT = `SELECT 0, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, 0, on_withdrawal, payload_if_withdrawn, withdrawn_crc,
   holder, place, qos, message_id, released FROM waiting ORDER BY holder, place`

@@ -7,9 +7,10 @@
  */
 import { crc32 } from 'node:zlib'
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
-import type { OutboxRecord, Slot } from '../domain/ports.ts'
-import { Entry, entryOf, onWithdrawalOf, seedOf, State, type Row } from './entry.ts'
+import type { Slot } from '../domain/ports.ts'
+import { Entry, entryOf, isWhole, onWithdrawalOf, seedOf, State, type Row } from './entry.ts'
 import type { Envelope } from './envelopes.ts'
+import { OnWithdrawal } from './selector.ts'
 
 export class Windows {
   readonly #put: StatementSync
@@ -37,7 +38,7 @@ export class Windows {
     this.#forget = db.prepare('DELETE FROM windows WHERE key = ?')
   }
 
-  /** Reads what a former run left. Rows that fail their checksum stay where they are; returns how many. */
+  /** Reads what a former run left. Rows that fail their checksum go; returns how many. */
   open(db: DatabaseSync, envelopeOf: (id: number) => Envelope | undefined): number {
     for (const row of db.prepare('SELECT key, every_ms, ranges, mark FROM windows').iterate()) {
       this.#over.set(String(row['key']), { everyMs: Number(row['every_ms']), ranges: JSON.parse(String(row['ranges'])) as number[], mark: textOr(row['mark']) })
@@ -45,11 +46,13 @@ export class Windows {
     const rows = db.prepare(SELECT_KEPT)
     rows.setReturnArrays(true)
     let damaged = 0
+    const torn: string[] = []
     for (const row of rows.iterate() as unknown as Iterable<Row>) {
       const envelope = envelopeOf(Number(row[1]))
       const entry = envelope === undefined ? undefined : entryOf(row, envelope)
-      if (entry === undefined || crc32(entry.payload, seedOf(entry.envelope.id, entry.machineOrder)) !== row[6] || !isVariantWhole(entry, row)) {
+      if (entry === undefined || !isWhole(entry, entry.envelope, row[6], row[12])) {
         damaged++
+        torn.push(`${String(row[14])}@${String(row[15])}`)
         continue
       }
       entry.seq = 0
@@ -57,6 +60,8 @@ export class Windows {
       entry.untilMs = Number(row[17])
       this.#kept.set(nameOf(entry.slot), entry)
     }
+    // Nobody can tell what they hold, so no purge could be sure to reach them.
+    for (const slot of torn) this.#remove.run(slot)
     return damaged
   }
 
@@ -72,7 +77,8 @@ export class Windows {
     const newest = this.#newest.get(name)
     const kept = newest === undefined || newest.gone ? this.#kept.get(name) : newest
     if (kept === undefined || kept.gone) return undefined
-    return kept.due ? null : kept
+    // A legal hold keeps it as it is: no later message takes its place.
+    return kept.due || kept.state !== State.waiting ? null : kept
   }
 
   /** What was noted of the record that left last, or is on its way. */
@@ -96,11 +102,10 @@ export class Windows {
   /** Writes a record that is kept, in place of the one before. */
   keep(entry: Entry, slot: Slot): void {
     const variant = entry.payloadIfWithdrawn
-    const seed = seedOf(entry.envelope.id, entry.machineOrder)
     this.#put.run(
       nameOf(slot), slot.key, slot.window, slot.everyMs, entry.untilMs as number, entry.envelope.id, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs,
-      entry.expiresAtMs ?? null, crc32(entry.payload, seed), entry.id, entry.payload, entry.state, onWithdrawalOf(variant), variant ?? null,
-      variant === undefined || variant === null ? null : crc32(variant, seed), slot.mark ?? null,
+      entry.expiresAtMs ?? null, crc32(entry.payload, seedOf(entry, entry.envelope, onWithdrawalOf(variant))), entry.id, entry.payload, entry.state, onWithdrawalOf(variant), variant ?? null,
+      variant === undefined || variant === null ? null : crc32(variant, seedOf(entry, entry.envelope, OnWithdrawal.nothing)), slot.mark ?? null,
     )
     this.#written.push([entry, slot])
   }
@@ -281,11 +286,6 @@ function added(over: Over | undefined, { window, everyMs, mark }: Slot): Over {
 
 function textOr(value: SQLOutputValue | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined
-}
-
-function isVariantWhole(entry: OutboxRecord & { readonly envelope: Envelope }, row: Row): boolean {
-  const variant = entry.payloadIfWithdrawn
-  return variant === undefined || variant === null || crc32(variant, seedOf(entry.envelope.id, entry.machineOrder)) === row[12]
 }
 
 const SELECT_KEPT = `SELECT 0, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc,

@@ -75,14 +75,87 @@ describe('a message from a terminal', () => {
     expect(of('handle.failed')).toBe(1)
   })
 
-  it.each([1, 2] as const)('that the outbox has no room for stays unacknowledged at QoS %i', async (qos) => {
-    const { port, of } = await stage({ handle: () => { throw new GatewayError('OUTBOX-FULL', 'no room') } })
+  it.each([1, 2] as const)('that the disk refuses stays unacknowledged at QoS %i, and the connection ends', async (qos) => {
+    const { port, of } = await stage({ handle: () => { throw new GatewayError('OUTBOX-UNHEALTHY', 'no disk') } })
     const terminal = raw(port)
     await terminal.connect('SN-1')
     terminal.send(publishPacket(TOPIC, 'x', qos, 7))
     await until(() => of('kill.outbox') === 1)
     expect([...terminal.ids('puback'), ...terminal.ids('pubrec')]).toEqual([])
     expect(of('handle.no_room')).toBe(1)
+  })
+
+  it.each([1, 2] as const)('that the outbox has no room for waits at QoS %i with all behind it, in order, and the connection lives', async (qos) => {
+    let full = true
+    const taken: string[] = []
+    const { port, of } = await stage({
+      handle: ({ payload }) => {
+        const text = Buffer.from(payload).toString()
+        if (full && text !== 'before') throw new GatewayError('OUTBOX-FULL', 'no room')
+        taken.push(text)
+        return undefined
+      },
+    })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    const ack = qos === 1 ? 'puback' : 'pubrec'
+    terminal.send(publishPacket(TOPIC, 'before', qos, 1), ...[2, 3, 4].map((id) => publishPacket(TOPIC, `m${id}`, qos, id)), ...(qos === 2 ? [publishPacket(TOPIC, 'm3', 2, 3)] : []))
+    await until(() => of('handle.no_room') === 1)
+    terminal.send({ cmd: 'pingreq' })
+    await terminal.next('pingresp')
+    await pause(700)
+    expect(terminal.ids(ack)).toEqual([1])
+    expect(of('kill.outbox')).toBe(0)
+    full = false
+    await until(() => terminal.ids(ack).length === (qos === 2 ? 5 : 4))
+    expect(terminal.ids(ack)).toEqual(qos === 2 ? [1, 2, 3, 4, 3] : [1, 2, 3, 4])
+    expect(taken).toEqual(['before', 'm2', 'm3', 'm4'])
+  })
+
+  it.each([1, 2] as const)('of safety passes those that wait for room at QoS %i, and is acknowledged in its turn [MQTT-4.6.0-2]', async (qos) => {
+    let full = true
+    const taken: string[] = []
+    const { port, of } = await stage({
+      handle: ({ payload }, urgentOnly) => {
+        const text = Buffer.from(payload).toString()
+        if (full && text !== 'alarm') throw new GatewayError('OUTBOX-FULL', 'no room')
+        taken.push(`${text}${urgentOnly ? ' urgent' : ''}`)
+        return undefined
+      },
+    })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    const ack = qos === 1 ? 'puback' : 'pubrec'
+    terminal.send(publishPacket(TOPIC, 'm1', qos, 1), publishPacket(TOPIC, 'alarm', qos, 2), publishPacket(TOPIC, 'm3', qos, 3))
+    await until(() => taken.length === 1)
+    expect(taken).toEqual(['alarm urgent'])
+    await pause(50)
+    expect(terminal.ids(ack)).toEqual([])
+    full = false
+    await until(() => terminal.ids(ack).length === 3)
+    expect(terminal.ids(ack)).toEqual([1, 2, 3])
+    expect(taken).toEqual(['alarm urgent', 'm1', 'm3'])
+    expect(of('kill.outbox')).toBe(0)
+  })
+
+  it('of safety that passed, but was not committed, is not acknowledged when its turn comes', async () => {
+    let full = true
+    const commits: ((error: Error | undefined) => void)[] = []
+    const { port, of } = await stage({
+      handle: ({ payload }) => {
+        if (full && Buffer.from(payload).toString() !== 'alarm') throw new GatewayError('OUTBOX-FULL', 'no room')
+        return undefined
+      },
+      committed: (callback) => void (full ? commits.push(callback) : callback(undefined)),
+    })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    terminal.send(publishPacket(TOPIC, 'm1', 1, 1), publishPacket(TOPIC, 'alarm', 1, 2))
+    await until(() => commits.length === 1)
+    commits[0]!(new Error('the disk refused'))
+    full = false
+    await until(() => of('kill.outbox') === 1)
+    expect(terminal.ids('puback')).not.toContain(2)
   })
 
   it('from a machine that nobody knows is handled too, and the terminal stays connected', async () => {

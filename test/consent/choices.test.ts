@@ -245,6 +245,14 @@ describe('bounds', () => {
     expect(depot.say({ says: 'objected' })).toBe('recorded')
   })
 
+  it('one message that is tried again until the outbox has room counts once', () => {
+    const depot = new Depot().signOn('CARD-1111').at(5)
+    const message = depot.message({ says: 'refused' })
+    for (let i = 0; i <= LIMITS.choicesPerHour; i++) depot.books.choices.take(message)
+    depot.clock.ms += MINUTE
+    expect(depot.say({ says: 'objected' })).toBe('recorded')
+  })
+
   it('long evidence is kept as its hash, a language that is none is left out', () => {
     const depot = new Depot().signOn('CARD-1111').at(5)
     const taken = depot.books.choices.take({ ...depot.message({}), evidence: 'ab'.repeat(50_000), language: 'x'.repeat(200) })

@@ -105,7 +105,7 @@ class Crash {
 
   async #start(): Promise<void> {
     const set = [...FREE_PORTS, 'log.level=error', 'limits.messages_per_second=10000'].flatMap((one) => ['--set', one])
-    const gateway = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--config', this.#folder.file('gateway.yaml'), ...set], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const gateway = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', this.#folder.file('gateway.yaml'), ...set], { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#gateway = gateway
     let banner = ''
     this.#ports = await new Promise<Ports>((done, failed) => {

@@ -121,7 +121,7 @@ function handToAdmin(data: Chunk): void {
   flush()
 }
 
-const { config, findings } = loadGateway(file, set)
+const { config, findings } = loadGateway(file, [...set, 'trial=true'])
 if (config === undefined) throw new Error(`the gateway file is not usable: ${JSON.stringify(findings)}`)
 const gateway: Gateway & Partial<Control> = await createGateway(config)
 const { changeConsent } = gateway.control

@@ -159,7 +159,7 @@ describe('start-up checks', () => {
   test('a file of a newer version is not opened', async () => {
     await open().close()
     const db = new DatabaseSync(file)
-    db.exec('PRAGMA user_version = 2')
+    db.exec('PRAGMA user_version = 99')
     db.close()
     expect(() => open()).toThrow(expect.objectContaining({ code: 'OUTBOX-FORMAT' }))
   })

@@ -90,6 +90,36 @@ describe('a quota of 100 records', () => {
     expect(left.length).toBeGreaterThanOrEqual(18)
   })
 
+  test('an output that lets its oldest go loses nothing when the others have taken the room, and says so before', async () => {
+    start({ shareOf: (output) => (output === 'cloud' ? { bytes: 50_000, dropOldest: true } : { bytes: 100_000, dropOldest: false }) })
+    await fill('cloud', 3)
+    await fill('planner', 86)
+    await turns(3)
+    expect(outbox.room('cloud' as OutputId, 'ordinary', 8_000)).toBe(false)
+    expect(canTake(record({ output: 'cloud' as OutputId, payload: 'x'.repeat(8_000), subjects: [] }))).toBe(false)
+    expect([outbox.depth, outbox.stats.purged.quota]).toEqual([89, 0])
+  })
+
+  test('an output that lets its oldest go does not say that there is room when all it has is kept for the end of a window', async () => {
+    start({ shareOf: () => ({ bytes: 20_000, dropOldest: true }) })
+    for (let n = 0; n < 20; n++) expect(canTake({ ...record({ output: 'hourly' as OutputId, payload: 'x'.repeat(920), subjects: [] }), slot: { key: `SN-${n}`, window: 1, everyMs: 3_600_000, mark: undefined }, untilMs: 7_200_000 })).toBe(true)
+    await turns(3)
+    expect(outbox.room('hourly' as OutputId, 'ordinary', 920)).toBe(false)
+    expect([outbox.depth, outbox.healthy]).toEqual([20, true])
+  })
+
+  test('an output that lets its oldest go keeps those of them that a law asks for', async () => {
+    start({ shareOf: () => ({ bytes: 30_000, dropOldest: true }) })
+    outbox.accept(record({ output: 'cloud' as OutputId, storageClass: 'legal', payload: 'overload', subjects: [] }))
+    await fill('cloud', 60)
+    await turns(3)
+    const cloud = new TestOutlet('cloud', true)
+    outbox.attach(cloud)
+    await turns(20)
+    expect(outbox.stats.purged.quota).toBeGreaterThan(30)
+    expect(cloud.payloads[0]).toBe('overload')
+  })
+
   async function taken(output: string, storageClass: OutboxRecord['storageClass'] = 'ordinary'): Promise<number> {
     let n = 0
     while (n < 1_000) {

@@ -6,7 +6,7 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { OperatorId, PurposeId, RecipientId } from '../../src/domain/ids.ts'
+import type { OperatorId, OutputId, PurposeId, RecipientId } from '../../src/domain/ids.ts'
 import type { PurgeSelector } from '../../src/domain/ports.ts'
 import { localOutlet } from '../../src/outlet/local.ts'
 import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
@@ -118,6 +118,46 @@ describe('a persistent session', () => {
     const again = await planner(second)
     await until(() => payloads(again).length === 2)
     expect(payloads(again)).toEqual(['one', 'two'])
+  })
+
+  test('keeps nothing that the outbox has purged under it: after a crash it would rest on nobody\'s yes', async () => {
+    const first = await house()
+    const slow = await planner(first, [FILTER])
+    await send(first, 'fine position', 'oldest')
+    await until(() => publishes(slow).length === 2)
+    // As an output at its quota does that lets its oldest go, and as the sweep of what has expired does.
+    first.outbox.purge({ output: 'planner' as OutputId, atLeastBytes: 1 }, 'quota')
+    await until(() => first.outbox.depth === 0, 5_000)
+    await pause(80)
+    const second = await house(first)
+    second.egress.egress.purge((one) => one.payloadIfWithdrawn !== undefined)
+    const again = await planner(second)
+    await pause(100)
+    expect(payloads(again)).toEqual([])
+  })
+
+  test('is not given what has expired while it was away, and no retained copy of it either', async () => {
+    const first = await house()
+    await gone(await planner(first, [FILTER]))
+    for (const retain of [false, true]) first.outbox.accept(record({ payload: 'of yesterday', recipient: 'planner-co' as RecipientId, topic: 'out/planning/q8Zk', via: ['local'], retain, expiresAtMs: Date.now() + 150 }))
+    await send(first, 'of today')
+    await until(() => first.outbox.depth === 0)
+    await pause(200)
+    const client = await planner(first, [FILTER])
+    await until(() => payloads(client).length === 1)
+    const other = await planner(await house(first), [FILTER])
+    await until(() => payloads(other).length === 1)
+    await pause(50)
+    expect([payloads(client), payloads(other)]).toEqual([['of today'], ['of today']])
+  })
+
+  test('that subscribes to the same again and again costs no commit each time', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    const { commits } = first.outbox.stats
+    for (let i = 0; i < 50; i++) client.send({ cmd: 'subscribe', messageId: 2 + i, subscriptions: [{ topic: FILTER, qos: 1 }] })
+    for (let i = 0; i < 50; i++) await client.next('suback')
+    expect(first.outbox.stats.commits - commits).toBeLessThan(5)
   })
 
   test('that left in good order finds its messages under their ids, marked as sent before [MQTT-4.4.0-1]', async () => {

@@ -2,9 +2,10 @@
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { StatementSync } from 'node:sqlite'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { OperatorId, PurposeId } from '../../src/domain/ids.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { MachineId, OperatorId, PurposeId } from '../../src/domain/ids.ts'
 import type { OutboxRecord, Slot } from '../../src/domain/ports.ts'
 import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
 import { NOW, record, TestOutlet, text, turns } from '../contract/records.ts'
@@ -67,6 +68,24 @@ describe('a record that is kept', () => {
     expect(outbox.release()).toBe(0)
     await turns()
     expect([outbox.depth, outbox.bytes]).toEqual([0, 0])
+  })
+
+  test('has bytes of its own: a small one does not hold on to what came beside it', async () => {
+    const { outbox } = open()
+    outbox.accept(record({ payload: 'x'.repeat(1_000) }))
+    outbox.accept(keep('fine', 1, { variant: 'coarse' }))
+    await commit(outbox)
+    const { id, payload, payloadIfWithdrawn } = outbox.kept(slotOf(1))!
+    expect([id, payload, payloadIfWithdrawn!].map(({ buffer }) => buffer.byteLength)).toEqual([16, 4, 6])
+  })
+
+  test('of an output at QoS 0 is bounded too, however many windows the event times name', () => {
+    const { outbox } = open()
+    const one = { ...record({ payload: 'p' }), qos: 0 as const, untilMs: nowMs + QUARTER }
+    for (let window = 0; window < 70_000; window++) outbox.accept({ ...one, slot: slotOf(window) })
+    expect([outbox.depth, outbox.stats.straightLost]).toEqual([65_536, 70_000 - 65_536])
+    outbox.accept({ ...one, slot: slotOf(5), payload: Buffer.from('later') })
+    expect(text(outbox.kept(slotOf(5))!.payload)).toBe('later')
   })
 
   test('is durable when it is acknowledged, and its window is over after a crash too', async () => {
@@ -135,6 +154,50 @@ describe('a record that is kept', () => {
     outbox.release()
     expect(cloud.payloads).toEqual(['light'])
     expect(outbox.kept(slotOf(1))).toBeNull()
+  })
+})
+
+describe('a purge of records that are kept', () => {
+  test('that the disk refuses takes no more than it would have: made up for, each has the fate it should have', async () => {
+    const outbox = openOutbox({ file: join(folder, 'outbox.db'), clock: { now: () => nowMs, monotonic: () => nowMs }, sweepMs: 0, probeMs: 5, held: ({ machine }) => machine === 'SN-HELD' })
+    opened.push(outbox)
+    const cloud = new TestOutlet('cloud', true)
+    outbox.attach(cloud)
+    const kept = (machine: string, payload: string, variant: string | null | undefined): Slot => {
+      const slot = { ...slotOf(1), key: `planner|status|${machine}|${QUARTER}` }
+      outbox.accept({ ...record({ payload, variant, machine: machine as MachineId }), slot, untilMs: QUARTER * 2 })
+      return slot
+    }
+    nowMs = QUARTER
+    const [swapped, legal, held, gone] = [kept('SN-SWAP', 'fine', 'coarse'), kept('SN-LEGAL', 'rests on a law', undefined), kept('SN-HELD', 'evidence', null), kept('SN-GONE', 'rests on the yes', null)]
+    expect(await commit(outbox)).toBeUndefined()
+    const run = Object.getOwnPropertyDescriptor(StatementSync.prototype, 'run')!.value as StatementSync['run']
+    const disk = vi.spyOn(StatementSync.prototype, 'run').mockImplementation(function (this: StatementSync, ...values: Parameters<StatementSync['run']>) {
+      if (this.sourceSQL === 'COMMIT') throw Object.assign(new Error('refused'), { errcode: 13 })
+      return run.apply(this, values)
+    } as StatementSync['run'])
+    expect(() => outbox.purge({ subject: 'op-ada' as OperatorId }, 'withdrawal')).toThrow(expect.objectContaining({ code: 'OUTBOX-UNHEALTHY' }))
+    nowMs = QUARTER * 2
+    expect(outbox.release()).toBe(0)
+    disk.mockRestore()
+    await expect.poll(() => outbox.healthy).toBe(true)
+    for (const one of [outbox, crashed(outbox).outbox]) {
+      expect([swapped, legal, held, gone].map((slot) => text(one.kept(slot)?.payload ?? Buffer.from('-')))).toEqual(['coarse', 'rests on a law', '-', '-'])
+    }
+    outbox.release()
+    await turns()
+    expect(cloud.payloads.toSorted()).toEqual(['coarse', 'rests on a law'])
+    expect([outbox.depth, outbox.kept(held)]).toEqual([1, null])
+  })
+
+  test('leaves what is on legal hold, and no later message of the window takes its place', async () => {
+    const outbox = openOutbox({ file: join(folder, 'outbox.db'), clock: { now: () => nowMs, monotonic: () => nowMs }, sweepMs: 0, held: () => true })
+    opened.push(outbox)
+    outbox.accept(keep('evidence', 1, { variant: null }))
+    await commit(outbox)
+    expect(outbox.purge({ subject: 'op-ada' as OperatorId }, 'withdrawal')).toMatchObject({ held: 1, purged: 0 })
+    expect(outbox.kept(slotOf(1))).toBeNull()
+    expect(crashed(outbox).outbox.kept(slotOf(1))).toBeNull()
   })
 })
 
