@@ -3,14 +3,14 @@
  * The one file that knows all rooms.
  */
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
 import { createAdmin, type Admin } from './admin/http.ts'
 import { addMachine } from './admin/registry.ts'
 import { openTokens } from './admin/tokens.ts'
 import { acceptRules, type Acceptance } from './acceptance.ts'
-import { AcceptedSet } from './accepted.ts'
+import { AcceptedSets, type AcceptedFiles, type StagedFiles } from './accepted.ts'
 import { createCredentials, hashCredential } from './broker/identify.ts'
 import { createEgress, type Egress } from './broker/egress.ts'
 import { createIngress, type Ingress } from './broker/ingress.ts'
@@ -26,7 +26,9 @@ import { consentReceipt, historyEntries, principalOf } from './consent/record.ts
 import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
 import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
-import { GatewayError, type Finding } from './domain/errors.ts'
+import { differenceOf, summaryOf, type Accepted } from './difference.ts'
+import { formatFinding, GatewayError, type Finding } from './domain/errors.ts'
+import { LIMITS } from './domain/limits.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId } from './domain/ids.ts'
 import type { Basis, BasisEntry, Policy } from './domain/policy.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector } from './domain/ports.ts'
@@ -75,6 +77,8 @@ export interface Address {
 export const SYSTEM_CLOCK: Clock = { now: Date.now, monotonic: () => performance.now() }
 
 const GRACE_MS = 3_000
+/** How long readiness speaks of an output without room after it was seen last; terminals try again twice a second. */
+const FULL_MS = 10_000
 /** Times at which cards change hands; past it the oldest are left out, and late data from before them may find another holder's pseudonym ready. */
 const BORDERS = 4_095
 const SWEEP_MS = 60_000
@@ -155,7 +159,13 @@ class Running implements Gateway, Control {
   readonly #cells = createCells()
   readonly #keys: PseudonymKeys
   readonly #pipeline: Pipeline
-  readonly #accepted: AcceptedSet
+  readonly #accepted: AcceptedSets
+  /** What is in force. */
+  #active: Accepted | undefined
+  /** What waits for approval, built; after a restart only once it is read again. */
+  #stagedRules: Acceptance | undefined
+  /** Of the set that the rules file holds. */
+  #fileHash = ''
   readonly #tokens: ReturnType<typeof openTokens>
   readonly #recollection = new Recollection()
   readonly #person = nobody()
@@ -188,7 +198,7 @@ class Running implements Gateway, Control {
     this.#registries = new Registries(config)
     this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
-    this.#accepted = new AcceptedSet(config.data)
+    this.#accepted = new AcceptedSets(config.data)
     this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, shareOf: (output) => this.#shares.get(output), held: (record) => record.subjects.some((subject) => books.holds.has(subject)), tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
     const registries = this.#registries
     // A yes that ended by its time or by wider rules takes with it what waits under it, as a withdrawal does.
@@ -278,7 +288,10 @@ class Running implements Gateway, Control {
         const { purged, swapped, cut } = egress.purge((record) => covers(selector, record))
         return { dropped: purged + swapped, onTheWire: await cut() }
       },
-    }, { onNoSubscriber: (record) => metrics.output(record.output).withheld(NO_SUBSCRIBER) }))
+    }, { onNoSubscriber: (record) => {
+      // Where a bridge takes it as well, nobody here is no loss.
+      if (record.via.length === 1) metrics.output(record.output).withheld(NO_SUBSCRIBER)
+    } }))
     await this.#openBridges()
 
     this.#ingress = await createIngress({
@@ -312,7 +325,10 @@ class Running implements Gateway, Control {
     })
     this.#adminAddress = await this.#admin.listen()
     metrics.onScrape(() => this.#gauges())
-    this.#sweepTimer = setInterval(() => this.#parts.books.sweep(clock.now()), SWEEP_MS)
+    this.#sweepTimer = setInterval(() => {
+      this.#parts.books.sweep(clock.now())
+      egress.purge((record) => record.expiresAtMs !== undefined && record.expiresAtMs <= clock.now(), 'expiry')
+    }, SWEEP_MS)
     this.#sweepTimer.unref()
     this.#endTimer = setInterval(() => this.#endDue(), END_MS)
     this.#endTimer.unref()
@@ -385,7 +401,10 @@ class Running implements Gateway, Control {
     const loaded = this.#registries.load()
     // [P7] first of all, whatever else goes wrong: switched off or unknown, no session is kept, and what waits about an operator there goes.
     // The sessions of all of them end before anything is purged: an outbox that fails must not keep one alive.
-    for (const machine of loaded.collectionOff) books.sessions.forget(machine)
+    for (const machine of loaded.collectionOff) {
+      books.sessions.forget(machine)
+      this.#cells.forget(machine)
+    }
     for (const machine of loaded.collectionOff) {
       void this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0, 'device_setting').cut()
       try {
@@ -419,34 +438,104 @@ class Running implements Gateway, Control {
     for (const machine of this.#outbox.machinesWithSubjects()) if (!isOn(machine)) this.#outbox.purge({ machine }, 'device_setting')
   }
 
-  /** Builds everything beside the old, swaps once; a refused file leaves the old set active. */
-  async #loadRules(): Promise<readonly Finding[]> {
+  /** Builds everything beside the old, swaps once; a refused file leaves the old set active, and one that widens something waits for approval. */
+  async #loadRules(by = FILE): Promise<readonly Finding[]> {
     const { log, metrics, clock } = this.#parts
     const schemas = loadSchemas(this.#config.proto)
     const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#keys, engine: engineOf(this.#config), bridges: this.#config.bridges })
-    let accepted = acceptance.policy === undefined ? undefined : acceptance
-    metrics.count('rules_loads_total', 1, accepted === undefined ? 'refused' : 'accepted')
-    if (accepted === undefined) {
+    const { policy } = acceptance
+    metrics.count('rules_loads_total', 1, policy === undefined ? 'refused' : 'accepted')
+    // After a restart the set that was approved last is in force, whatever the file says now.
+    if (this.#pipeline.active === undefined) await this.#restoreRules(acceptance)
+    if (policy === undefined) {
       this.#refused = { atMs: clock.now(), findings: acceptance.findings }
-      log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: acceptance.findings[0]?.code ?? '', line: acceptance.findings[0]?.place.line ?? 0 })
-      if (this.#pipeline.active !== undefined) return acceptance.findings
-      // After a restart the last accepted set is still the one in force.
-      const kept = this.#accepted.restore()
-      if (kept === undefined) return acceptance.findings
-      accepted = await acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, engine: engineOf(this.#config), text: kept.text, bridges: this.#config.bridges })
-      if (accepted.policy === undefined) return acceptance.findings
-    } else {
-      this.#refused = undefined
-      this.#accepted.store({ file: accepted.file, text: accepted.text, proto: schemas.files, hash: accepted.policy?.hash ?? '' })
+      const first = acceptance.findings.find((finding) => finding.severity === 'error')
+      log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: first?.code ?? '', line: first?.place.line ?? 0 })
+      return acceptance.findings
     }
-    this.#activate(accepted)
-    return acceptance.policy === undefined ? acceptance.findings : []
+    this.#refused = undefined
+    this.#fileHash = policy.hash
+    this.#propose(acceptance, { file: acceptance.file, text: acceptance.text, proto: schemas.files, hash: policy.hash, policy: policy.id, day: dayOf(clock.now()) }, { by, origin: 'file' })
+    return []
   }
 
-  #activate(accepted: Acceptance): void {
+  async #restoreRules(fromFile: Acceptance): Promise<void> {
+    const kept = this.#accepted.active
+    if (kept === undefined) return
+    const acceptance = fromFile.policy?.hash === kept.hash ? fromFile : await this.#acceptKept(kept)
+    if (acceptance.policy !== undefined) this.#activate(acceptance, { by: 'start' })
+    else this.#parts.log.error('the set of rules that was in force is no longer accepted by this version', { rules: kept.hash.slice(0, 16), code: acceptance.findings.find((finding) => finding.severity === 'error')?.code ?? '' })
+  }
+
+  /** With the schemas of then, and judged by the day on which it was accepted. */
+  #acceptKept(kept: AcceptedFiles): Promise<Acceptance> {
+    return acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, engine: engineOf(this.#config), text: kept.text, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
+  }
+
+  /** Activates what widens nothing for anybody; stages the rest. */
+  #propose(acceptance: Acceptance, files: AcceptedFiles, { by, origin }: { readonly by: string; readonly origin: StagedFiles['origin'] }): void {
+    const { log, metrics, clock } = this.#parts
+    const waiting = this.#accepted.staged
+    if (acceptance.policy === undefined) return
+    if (files.hash === this.#active?.policy.hash) {
+      // The file holds what is active again, so what it held in between is no longer wanted.
+      if (waiting?.origin === 'file') this.#discard(waiting, by)
+      return
+    }
+    if (origin === 'file' && this.#accepted.setAside === files.hash) return
+    if (waiting?.hash === files.hash && !this.#config.trial) {
+      this.#stagedRules = acceptance
+      return
+    }
+    const difference = differenceOf(this.#active, { policy: acceptance.policy, accepted: acceptance.accepted })
+    if (difference.widened === 0 || this.#config.trial) {
+      this.#take(acceptance, files, { by: difference.widened === 0 ? by : 'trial', difference: summaryOf(difference) }, origin)
+      return
+    }
+    if (waiting !== undefined) this.#discard(waiting, by)
+    this.#accepted.stage({ ...files, sinceMs: clock.now(), by, origin, approvals: [], difference: { ...difference, changes: difference.changes.slice(0, LIMITS.findings) } })
+    this.#stagedRules = acceptance
+    metrics.count('rules_loads_total', 1, 'staged')
+    this.#record('rules.staged', { hash: files.hash, policy: files.policy, active: this.#active?.policy.hash ?? '', by, difference: summaryOf(difference) })
+    log.warn('rules that widen something wait for approval', { rules: files.hash.slice(0, 16) })
+  }
+
+  /** Durable first, then in force. */
+  #take(acceptance: Acceptance, files: AcceptedFiles, note: Note, origin: StagedFiles['origin']): void {
+    const { staged: waiting, active } = this.#accepted
+    if (waiting !== undefined && waiting.hash !== files.hash) this.#discard(waiting, note.by)
+    this.#accepted.putAside(origin === 'rollback' ? active?.hash : undefined)
+    this.#accepted.activate(files)
+    this.#stagedRules = undefined
+    this.#activate(acceptance, note)
+  }
+
+  #discard(waiting: StagedFiles, by: string): void {
+    this.#accepted.unstage()
+    this.#stagedRules = undefined
+    this.#record('rules.discarded', { hash: waiting.hash, policy: waiting.policy, by })
+  }
+
+  #record(type: 'rules.staged' | 'rules.approved' | 'rules.activated' | 'rules.discarded', body: Readonly<Record<string, unknown>>): void {
+    const { ledger } = this.#parts.books
+    if (ledger.healthy) ledger.append({ type, body })
+  }
+
+  /** One change of the rules at a time, and none while the files are being read. */
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#reloading.catch(() => []).then(() => {
+      if (this.#closing) throw new GatewayError('CLOSING', 'The gateway is stopping.')
+      return work()
+    })
+    this.#reloading = result.then(() => [], () => [])
+    return result
+  }
+
+  #activate(accepted: Acceptance, note: Note): void {
     const { books, metrics, log, clock, root } = this.#parts
     const { policy } = accepted
     if (policy === undefined || policy.hash === this.#pipeline.active?.policy.hash) return
+    this.#active = { policy, accepted: accepted.accepted }
     metrics.useRules(policy.outputs.map((output) => output.id), policy.streams.map((stream) => stream.id))
     this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
     const identify = (card: string, atMs: number): ReturnType<typeof books.identities.find> => (card === '' ? undefined : books.identities.find(card, atMs))
@@ -481,7 +570,7 @@ class Running implements Gateway, Control {
     const previous = this.#pipeline.active?.policy.hash ?? ''
     this.#pipeline.swap(snapshot)
     this.#activeSinceMs = clock.now()
-    if (books.ledger.healthy) books.ledger.append({ type: 'rules.activated', body: { hash: policy.hash, policy: policy.id, previous } })
+    this.#record('rules.activated', { hash: policy.hash, policy: policy.id, previous, ...note })
     log.info('rules are active', { rules: policy.hash.slice(0, 16), policy: policy.id })
   }
 
@@ -543,7 +632,10 @@ class Running implements Gateway, Control {
     const { result, change, changed } = books.choices.take(choice)
     metrics.count('consent_choices_total', 1, result)
     if (changed !== undefined) metrics.count('consent_changes_total')
-    if (change !== undefined) this.#carriedOut = this.#carryOut(change, changed?.purposes ?? [change.purpose]).then(() => undefined)
+    if (change === undefined) return
+    this.#carriedOut = this.#carryOut(change, changed?.purposes ?? [change.purpose]).then(() => undefined)
+    // Should the outbox refuse the message now, nobody waits for this; a rejection that nobody takes would end the process.
+    this.#carriedOut.catch(() => undefined)
   }
 
   /** [G4] What a change that is in force does to messages on their way. Before it returns the queues are purged; it resolves when the sockets are. */
@@ -619,6 +711,80 @@ class Running implements Gateway, Control {
     return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, engine: engineOf(this.#config), text: yaml, bridges: this.#config.bridges })).findings
   }
 
+  activeRules(): ReturnType<Control['activeRules']> {
+    const kept = this.#accepted.active
+    return kept === undefined || kept.hash !== this.#active?.policy.hash ? undefined : { file: basename(kept.file), text: kept.text, proto: kept.proto, hash: kept.hash, day: kept.day ?? dayOf(this.#parts.clock.now()) }
+  }
+
+  putRules(yaml: string, by: string): Promise<RulesState> {
+    return this.#inTurn(async () => {
+      const { policy, findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, engine: engineOf(this.#config), text: yaml, bridges: this.#config.bridges })
+      if (policy === undefined) throw refusedRules(findings)
+      // The file stays what the gateway goes by: the next start reads it again.
+      this.#writeRules(yaml)
+      this.#accepted.putAside(undefined)
+      await this.#loadRules(by)
+      return this.rules()
+    })
+  }
+
+  #writeRules(yaml: string): void {
+    const file = existsSync(this.#config.rules) ? realpathSync(this.#config.rules) : this.#config.rules
+    try {
+      writeFileSync(`${file}.new`, yaml, { mode: existsSync(file) ? statSync(file).mode : 0o644, flush: true })
+      renameSync(`${file}.new`, file)
+    } catch (error) {
+      throw new GatewayError('RULES-FILE', `The rules file ${this.#config.rules} cannot be written (${(error as NodeJS.ErrnoException).code ?? 'error'}).`, 'Let this user write it and its folder, or change the file where it comes from.')
+    }
+  }
+
+  activateRules(by: string): Promise<RulesState> {
+    return this.#inTurn(async () => {
+      this.#accepted.putAside(undefined)
+      const findings = await this.#loadRules(by)
+      if (findings.length > 0) throw refusedRules(findings)
+      return this.rules()
+    })
+  }
+
+  approveRules(hash: string, reason: string, by: string): Promise<RulesState> {
+    return this.#inTurn(async () => {
+      const { staged } = this.#accepted
+      if (staged === undefined) throw NOTHING_STAGED()
+      if (staged.hash !== hash) throw new GatewayError('RULES-CHANGED', 'The set that waits is another one than you looked at.', 'Look at it again: parapet rules list.')
+      if (staged.approvals.some((one) => one.by === by)) throw new GatewayError('SECOND-APPROVER', 'This token has approved the set already.', 'A second, different token must approve it: see two_person in the gateway file.')
+      const acceptance = this.#stagedRules?.policy?.hash === hash ? this.#stagedRules : await this.#acceptKept(staged)
+      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
+      const approvals = [...staged.approvals, { by, reason, atMs: this.#parts.clock.now() }]
+      const { sinceMs, origin, difference, ...files } = staged
+      this.#record('rules.approved', { hash, policy: staged.policy, by, reason, difference: summaryOf(difference), of: this.#config.twoPerson ? 2 : 1 })
+      if (this.#config.twoPerson && approvals.length < 2) this.#accepted.stage({ ...staged, approvals })
+      else this.#take(acceptance, { file: files.file, text: files.text, proto: files.proto, hash, ...(files.policy === undefined ? {} : { policy: files.policy }), ...(files.day === undefined ? {} : { day: files.day }) }, { by: approvals.map((one) => one.by).join(', '), reason, difference: summaryOf(difference), sinceMs }, origin)
+      return this.rules()
+    })
+  }
+
+  rollbackRules(by: string): Promise<RulesState> {
+    return this.#inTurn(async () => {
+      const { previous } = this.#accepted
+      if (previous === undefined) throw new GatewayError('NO-PREVIOUS', 'No set of rules was active before this one.', 'Change the rules file instead.')
+      const acceptance = await this.#acceptKept(previous)
+      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
+      this.#propose(acceptance, previous, { by, origin: 'rollback' })
+      return this.rules()
+    })
+  }
+
+  discardRules(by: string): Promise<RulesState> {
+    return this.#inTurn(() => {
+      const { staged } = this.#accepted
+      if (staged === undefined) throw NOTHING_STAGED()
+      if (staged.origin === 'file') this.#accepted.putAside(staged.hash)
+      this.#discard(staged, by)
+      return Promise.resolve(this.rules())
+    })
+  }
+
   machines(page: { readonly after: string | undefined; readonly limit: number }): ReturnType<Control['machines']> {
     const ids = this.#registries.machineIds().sort()
     const rest = page.after === undefined ? ids : ids.filter((id) => id > (page.after as string))
@@ -670,20 +836,28 @@ class Running implements Gateway, Control {
 
   rules(): RulesState {
     const policy = this.#pipeline.active?.policy
+    const { staged, previous } = this.#accepted
     return {
       active: policy === undefined ? undefined : {
         hash: policy.hash, policy: policy.id, effective: policy.effective, activeSinceMs: this.#activeSinceMs,
         streams: policy.streams.map((one) => one.id), outputs: policy.outputs.map((one) => one.id), purposes: policy.purposes.map((one) => one.id),
       },
       refused: this.#refused,
-      staged: undefined,
+      staged: staged === undefined ? undefined : {
+        hash: staged.hash, policy: staged.policy ?? '', sinceMs: staged.sinceMs, by: staged.by, ...staged.difference, approvals: staged.approvals, needs: this.#config.twoPerson ? 2 : 1,
+      },
+      previous: previous === undefined ? undefined : { hash: previous.hash, policy: previous.policy ?? '' },
     }
   }
 
   health(): Health {
     const reasons: Reason[] = []
     const add = (code: string, severity: Reason['severity'], text: string, mend: string): void => void reasons.push({ code, severity, text, mend })
-    if (this.#pipeline.active === undefined) add('NO-RULES', 'error', 'No rules were ever accepted: nothing is forwarded.', 'Run parapet check on the rules file and mend what it says.')
+    const isWaiting = this.#accepted.isStaged
+    if (this.#pipeline.active === undefined && !isWaiting) add('NO-RULES', 'error', 'No rules were ever accepted: nothing is forwarded.', 'Run parapet check on the rules file and mend what it says.')
+    if (this.#pipeline.active === undefined && isWaiting) add('NO-RULES', 'error', 'No rules were ever approved: nothing is forwarded.', 'Approve the ones that wait: parapet rules activate --approve-widening REASON. For a trial on this machine alone: parapet serve --trial.')
+    else if (isWaiting) add('RULES-STAGED', 'warning', 'The rules file holds a set that widens something; the old one stays active until it is approved.', 'See parapet rules list, then parapet rules activate --approve-widening REASON, or parapet rules discard.')
+    if (this.#fileHash !== '' && this.#fileHash === this.#accepted.setAside) add('RULES-SET-ASIDE', 'warning', 'The rules file holds a set that was discarded or rolled back; it is not in force.', 'Change the file, or take it after all: parapet rules activate.')
     if (this.#refused !== undefined) add('RULES-REFUSED', 'warning', 'The rules file was refused; the last accepted set stays active.', 'Run parapet check on the rules file and mend what it says.')
     if (this.#registries.machines.size === 0) add('NO-MACHINES', 'error', 'The registry holds no machine: every message is refused.', 'Run parapet check with --config on the gateway file and mend what it says of the machines.')
     for (const finding of this.#registryFindings.slice(0, 5)) add('REGISTRY-REFUSED', 'warning', `A registry file was refused, and its old entries stay: ${finding.place.file}:${finding.place.line}:${finding.place.col} ${finding.code}.`, 'Run parapet check with --config on the gateway file and mend what it says.')
@@ -692,6 +866,8 @@ class Running implements Gateway, Control {
     if (behindMs > CLOCK_BEHIND_MS) add('CLOCK-UNSURE', 'warning', 'The clock stands before a time that was seen already: consent goes by the newer one.', 'Set the clock. If it was wrong before and stood in the future, consent given then counts from that time on.')
     if (!this.#outbox.healthy) add('OUTBOX-UNHEALTHY', 'error', 'The outbox cannot be written: QoS 1 and 2 stay unacknowledged.', 'Look at free space and health of the disk that holds the data folder.')
     else if (this.#outbox.bytes > this.#config.limits.outboxBytes * 0.9) add('OUTBOX-FULL', 'warning', 'The outbox is almost full.', 'See why its destinations do not take messages, or raise limits.outbox_bytes.')
+    const full = this.#outbox.fullSince
+    if (full !== undefined && this.#parts.clock.now() - full.atMs < FULL_MS) add('OUTPUT-FULL', 'warning', `The output ${full.output} has used up its part of the outbox: terminals keep their messages for it.`, 'See why its destinations do not take messages, or give it a larger `share` or `at_quota: drop_oldest`.')
     for (const output of this.#stopped()) add('VERIFY-VIOLATION', 'error', `The verifier found a field in the output ${output} that its plan does not name; the output is stopped.`, 'Set minimiser: interpreted in the gateway file, restart, and report the rules file.')
     for (const { name, state } of this.#bridges) {
       // A warning: a cloud that is away holds up nothing but what is meant for it.
@@ -792,6 +968,31 @@ function nextStep(last: string | undefined, isUnlisted: boolean): string {
     case 'when_false': return 'The output\'s `when` is false for these messages: see parapet explain --message.'
     default: return `The last message was not forwarded (${last}): see parapet explain --message with a message of this kind.`
   }
+}
+
+/** Who changed the rules when it was nobody through the API. */
+const FILE = 'file'
+
+/** What the ledger keeps of an activation. */
+interface Note {
+  /** Name of a token, `file`, `start` or `trial`. */
+  readonly by: string
+  readonly reason?: string
+  readonly difference?: string
+  /** Since when it waited. */
+  readonly sinceMs?: number
+}
+
+const NOTHING_STAGED = (): GatewayError => new GatewayError('NOTHING-STAGED', 'No set of rules waits for approval.', 'See parapet rules list.')
+
+function refusedRules(findings: readonly Finding[]): GatewayError {
+  const errors = findings.filter((finding) => finding.severity === 'error')
+  const first = errors[0]
+  return new GatewayError('RULES-REFUSED', `The rules have ${errors.length === 1 ? 'an error' : `${errors.length} errors`}${first === undefined ? '' : `: ${formatFinding(first)}`}`, 'The rules in force stay. parapet check lists everything.')
+}
+
+function dayOf(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 10)
 }
 
 const NO_SUBSCRIBER = Verdict.no_subscriber.code

@@ -1,5 +1,11 @@
 #!/usr/bin/env node
-import { runCommand } from './cli/command.ts'
+import { enableCompileCache } from 'node:module'
+import { join } from 'node:path'
+
+// Most of a start is spent on taking the types out of the sources; the next start finds that done. Beside the packages, which belong to
+// whoever installed them: a folder that others can write to would let them choose what runs here. Where it cannot be written, none is used.
+enableCompileCache(join(import.meta.dirname, '../node_modules/.cache/parapet'))
+const { runCommand } = await import('./cli/command.ts')
 
 // A reader that has seen enough (`parapet … | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))

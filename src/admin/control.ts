@@ -16,6 +16,18 @@ export interface Control {
   rules(): RulesState
   /** Checks a rules file as `parapet check` would, with the gateway's own schemas and zones. Changes nothing. */
   validateRules(yaml: string): Promise<readonly Finding[]>
+  /** The active set as it was accepted, for a comparison elsewhere. */
+  activeRules(): ActiveRules | undefined
+  /** Writes the rules file and takes it as a change of the file. Errors: RULES-REFUSED, RULES-FILE. */
+  putRules(yaml: string, by: string): Promise<RulesState>
+  /** Reads the files again, also one that was set aside. What widens something is staged. */
+  activateRules(by: string): Promise<RulesState>
+  /** Approves the staged set of this hash; with `two_person` the second, different token activates it. Errors: NOTHING-STAGED, RULES-CHANGED, SECOND-APPROVER, RULES-REFUSED. */
+  approveRules(hash: string, reason: string, by: string): Promise<RulesState>
+  /** Goes back to the set that was active before; what that widens is staged. Errors: NO-PREVIOUS, RULES-REFUSED. */
+  rollbackRules(by: string): Promise<RulesState>
+  /** Throws the staged set away. Errors: NOTHING-STAGED. */
+  discardRules(by: string): Promise<RulesState>
 
   /**
    * Resolves once the change is durable and in force, and for a withdrawal once nothing covered can leave any more (G4).
@@ -97,7 +109,46 @@ export interface RulesState {
   /** The last file read, when it was not accepted; the active set stayed. */
   readonly refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
   /** Accepted but wider than the active set: waits for approval. */
-  readonly staged: { readonly hash: string; readonly policy: string; readonly sinceMs: number } | undefined
+  readonly staged: StagedRules | undefined
+  /** What was active before; a rollback goes there. */
+  readonly previous?: { readonly hash: string; readonly policy: string } | undefined
+}
+
+export interface StagedRules {
+  readonly hash: string
+  readonly policy: string
+  readonly sinceMs: number
+  /** Name of the token, or `file`. */
+  readonly by: string
+  /** What it does beside the active set, the widened first. */
+  readonly changes: readonly RulesChange[]
+  readonly widened: number
+  readonly narrowed: number
+  readonly changed: number
+  readonly approvals: readonly { readonly by: string; readonly atMs: number; readonly reason: string }[]
+  /** How many different tokens must approve. */
+  readonly needs: 1 | 2
+}
+
+/** A Change of difference.ts. */
+export interface RulesChange {
+  readonly verdict: 'widened' | 'narrowed' | 'changed'
+  readonly comparable: boolean
+  readonly where: string
+  readonly consent: readonly string[]
+  readonly countries: readonly string[]
+  readonly before: string
+  readonly after: string
+  readonly why: string
+}
+
+export interface ActiveRules {
+  readonly file: string
+  readonly text: string
+  readonly proto: Readonly<Record<string, string>>
+  readonly hash: string
+  /** On which it was accepted: `accept: until` is judged by it. */
+  readonly day: string
 }
 
 export interface NoticeReceipt {

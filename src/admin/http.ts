@@ -132,7 +132,7 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
           admit(request, route.scope)
           // A body of another kind than the route's is refused before it is read.
           const yaml = YAML.test(request.headers['content-type'] ?? '')
-          if (route.method === 'POST' && yaml !== (route.yaml === true)) throw wrongType(route)
+          if ((route.method === 'POST' || route.method === 'PUT') && yaml !== (route.yaml === true)) throw wrongType(route)
           next()
         },
         handler: async (request, reply) => {

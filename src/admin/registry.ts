@@ -48,6 +48,29 @@ export function withMachine(text: string, entry: RegistryEntry, file: string): s
   return [...lines.slice(0, block.to), ' '.repeat(block.indent) + written(entry), ...lines.slice(block.to)].join(end)
 }
 
+/**
+ * Gives a recipient a password in the recipients file: a new log-in, or one that had none yet (`oem-cloud: {}`). Durable when it returns.
+ * @param credential  scrypt record
+ * @throws GatewayError RECIPIENT-EXISTS, RECIPIENT-NAME, RECIPIENTS-FILE
+ */
+export function addRecipient(file: string, id: string, credential: string): void {
+  if (!isTopicLevel(id)) throw new GatewayError('RECIPIENT-NAME', 'This cannot be the name of a recipient.', 'Use the name that stands in the rules file.')
+  replace(file, withRecipient(read(file), id, credential))
+}
+
+/** The text with the log-in in it; for `addRecipient`, which see. */
+export function withRecipient(text: string, id: string, credential: string): string {
+  const end = text.includes('\r\n') ? '\r\n' : '\n'
+  const lines = text.split(/\r?\n/)
+  const key = lines.findIndex((line) => /^recipients\s*:\s*(?:#.*)?$/.test(line))
+  const block = key < 0 ? topLevel(lines) : below(lines, key, 'the file')
+  const entry = `${' '.repeat(block.indent)}${scalar(id)}: { credential: ${scalar(credential)} }`
+  const known = lines.findIndex((line, at) => at >= block.from && at < block.to && keyAt(line, block.indent) === id)
+  if (known < 0) return [...lines.slice(0, block.to), entry, ...lines.slice(block.to)].join(end)
+  if (!/:\s*\{\s*\}\s*(?:#.*)?$/.test(lines[known] ?? '')) throw new GatewayError('RECIPIENT-EXISTS', 'This recipient has a log-in already.', 'Change its entry by hand; several log-ins of one recipient are a list.')
+  return [...lines.slice(0, known), entry, ...lines.slice(known + 1)].join(end)
+}
+
 interface Block {
   /** Lines that may hold entries, and the line before which a new one goes. */
   readonly from: number

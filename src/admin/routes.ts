@@ -28,7 +28,7 @@ export interface Call<Parts extends CallParts = CallParts> {
 interface CallParts { readonly params: unknown; readonly query: unknown; readonly body: unknown }
 
 export interface Route {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** In the form of OpenAPI: `/v1/operators/{operator}/consent`. */
   readonly path: string
   readonly id: string
@@ -48,7 +48,7 @@ export interface Route {
 /** Status of an error that a handler throws, by its code; any other GatewayError is 422. */
 export const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404,
-  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'STALE-GRANT': 409,
+  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'NOTHING-STAGED': 409, 'RULES-CHANGED': 409, 'SECOND-APPROVER': 409, 'NO-PREVIOUS': 409, 'STALE-GRANT': 409,
   'SCOPE-MISSING': 403,
   'LEDGER-DAMAGED': 503, 'READ-ONLY': 503, 'OUTBOX-UNHEALTHY': 503, 'OUTBOX-CLOSED': 503, 'NO-RULES': 503, 'CLOSING': 503,
 }
@@ -75,6 +75,63 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       handle: async ({ body }) => {
         const findings = await control.validateRules(body)
         return { accepted: !findings.some(({ severity }) => severity === 'error'), findings: findings.slice(0, LIMITS.findings).map(findingAnswer) }
+      },
+    }),
+    route({
+      method: 'GET', path: '/v1/rules/active', id: 'getActiveRules', tag: 'rules', scope: 'rules:read',
+      summary: 'The text of the active set with the schemas it was accepted with, for `parapet diff --active`',
+      answer: { status: 200, text: 'The set; nothing when none is active', schema: ACTIVE_RULES }, errors: [],
+      handle: () => some('active', control.activeRules()),
+    }),
+    route<{ params: unknown; query: unknown; body: string }>({
+      method: 'PUT', path: '/v1/rules', id: 'putRules', tag: 'rules', scope: 'rules:write',
+      summary: 'Put a rules file in the place of the present one: active at once when it widens nothing for anybody, else staged until it is approved',
+      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
+      answer: { status: 200, text: 'What is active and what waits', schema: RULES }, errors: [413, 415, 422, 503],
+      handle: async ({ body, actor, audit }) => {
+        const state = await control.putRules(body, actor.name)
+        audit('rules.put', some('detail', (state.staged ?? state.active)?.hash))
+        return rulesAnswer(state)
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: { readonly approve_widening?: string; readonly hash?: string } }>({
+      method: 'POST', path: '/v1/rules/activate', id: 'activateRules', tag: 'rules', scope: 'rules:activate',
+      summary: 'Read the rules file again; with `approve_widening` approve the set that waits, for which the role must have rules:approve',
+      body: ACTIVATE_BODY,
+      answer: { status: 200, text: 'What is active and what waits', schema: RULES }, errors: [409, 413, 415, 422, 503],
+      handle: async ({ body, actor, audit }) => {
+        const reason = body.approve_widening?.trim()
+        if (reason === undefined) {
+          audit('rules.activate')
+          return rulesAnswer(await control.activateRules(actor.name))
+        }
+        if (!may(actor.role, 'rules:approve')) throw new GatewayError('SCOPE-MISSING', 'This role may put rules in place, not approve what they widen.', `Roles that may: ${rolesWith('rules:approve').join(', ')}.`)
+        if (reason.length < 3 || body.hash === undefined) throw new GatewayError('REASON-MISSING', 'An approval needs a reason and the hash of the set that was looked at.', 'GET /v1/rules has the hash and what the set widens.')
+        const state = await control.approveRules(body.hash, reason, actor.name)
+        audit('rules.approved', { detail: body.hash })
+        return rulesAnswer(state)
+      },
+    }),
+    route({
+      method: 'POST', path: '/v1/rules/rollback', id: 'rollbackRules', tag: 'rules', scope: 'rules:activate',
+      summary: 'Go back to the set that was active before; what that widens is staged',
+      body: closed({}),
+      answer: { status: 200, text: 'What is active and what waits', schema: RULES }, errors: [409, 413, 415, 422, 503],
+      handle: async ({ actor, audit }) => {
+        const state = await control.rollbackRules(actor.name)
+        audit('rules.rollback', some('detail', (state.staged ?? state.active)?.hash))
+        return rulesAnswer(state)
+      },
+    }),
+    route({
+      method: 'POST', path: '/v1/rules/discard', id: 'discardRules', tag: 'rules', scope: 'rules:activate',
+      summary: 'Throw the set that waits away; the file that holds it is not taken until it changes or is asked for',
+      body: closed({}),
+      answer: { status: 200, text: 'What is active', schema: RULES }, errors: [409, 413, 415, 503],
+      handle: async ({ actor, audit }) => {
+        const state = await control.discardRules(actor.name)
+        audit('rules.discarded')
+        return rulesAnswer(state)
       },
     }),
     route<{ params: OperatorParams; query: unknown; body: unknown }>({
@@ -384,8 +441,24 @@ const RULES = object({
     hash: text(), policy: text(), effective: text(), active_since: time(), streams: list(text()), outputs: list(text()), purposes: list(text()),
   }, ['effective']),
   refused: object({ at: time(), findings: list(FINDING) }),
-  staged: object({ hash: text(), policy: text(), since: time() }),
-}, ['active', 'refused', 'staged'])
+  staged: object({
+    hash: text(), policy: text(), since: time(), by: text('Name of the token, or file'), widened: integer(), narrowed: integer(), changed: integer(),
+    changes: list(object({
+      verdict: text('widened, narrowed or changed'), comparable: flag(), where: text(), consent: list(text()), countries: list(text()), before: text(), after: text(), why: text(),
+    })),
+    approvals: list(object({ by: text(), at: time(), reason: text() })), needs: { type: 'integer', description: 'How many different tokens must approve' },
+  }),
+  previous: object({ hash: text(), policy: text() }),
+}, ['active', 'refused', 'staged', 'previous'])
+
+const ACTIVE_RULES = object({
+  active: object({ file: text(), text: text(), proto: { type: 'object', additionalProperties: { type: 'string' }, description: 'Name -> text of the .proto files' }, hash: text(), day: text('On which it was accepted') }),
+}, ['active'])
+
+const ACTIVATE_BODY: Schema = closed({
+  approve_widening: { type: 'string', minLength: 3, maxLength: 500, description: 'Why the widening is right; goes into the ledger, so name no person' },
+  hash: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Of the set that was looked at' },
+})
 
 const CONSENT = object({
   operator: text(), country: text(),
@@ -487,14 +560,19 @@ function statusAnswer(status: Status, health: Health): Schema {
   }
 }
 
-function rulesAnswer({ active, refused, staged }: RulesState): Schema {
+function rulesAnswer({ active, refused, staged, previous }: RulesState): Schema {
   return {
     ...some('active', active === undefined ? undefined : {
       hash: active.hash, policy: active.policy, ...some('effective', active.effective), active_since: iso(active.activeSinceMs),
       streams: active.streams, outputs: active.outputs, purposes: active.purposes,
     }),
     ...some('refused', refused === undefined ? undefined : { at: iso(refused.atMs), findings: refused.findings.slice(0, LIMITS.findings).map(findingAnswer) }),
-    ...some('staged', staged === undefined ? undefined : { hash: staged.hash, policy: staged.policy, since: iso(staged.sinceMs) }),
+    ...some('staged', staged === undefined ? undefined : {
+      hash: staged.hash, policy: staged.policy, since: iso(staged.sinceMs), by: staged.by, widened: staged.widened, narrowed: staged.narrowed, changed: staged.changed,
+      changes: staged.changes.slice(0, LIMITS.findings).map(({ verdict, comparable, where, consent, countries, before, after, why }) => ({ verdict, comparable, where, consent, countries, before, after, why })),
+      approvals: staged.approvals.map(({ by, atMs, reason }) => ({ by, at: iso(atMs), reason })), needs: staged.needs,
+    }),
+    ...some('previous', previous),
   }
 }
 

@@ -13,7 +13,9 @@ import { LIMITS } from '../domain/limits.ts'
 export const SCOPES = {
   'status:read': 'what runs, health, counters',
   'rules:read': 'the active rules and findings of a refused file; validate a candidate',
-  'rules:write': 'activate, roll back, approve',
+  'rules:write': 'put rules in place',
+  'rules:activate': 'activate what widens nothing, roll back, discard a set that waits',
+  'rules:approve': 'approve a set of rules that widens something',
   'machines:read': 'the machine registry; why nothing arrives',
   'machines:write': 'add and change machines',
   'consent:read': 'the consent of a person and its history; who is signed on',
@@ -26,15 +28,15 @@ export const SCOPES = {
 export type Scope = keyof typeof SCOPES
 
 /**
- * No role has both `rules:write` and `consent:read`. The admin owns the box: makes tokens, admits machines, and stands in for the
+ * No role has both `rules:write` and `consent:read`, and who puts rules in place does not approve what they widen. The admin owns the box: makes tokens, admits machines, and stands in for the
  * privacy role on a box that has nobody else (grants need evidence from anyone). For tuning rules the admin makes an engineer token; that is audited.
  */
 export const ROLES = {
   viewer: ['status:read', 'rules:read'],
-  engineer: ['status:read', 'rules:read', 'rules:write', 'machines:read', 'machines:write', 'trace:run'],
-  privacy: ['status:read', 'rules:read', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'ledger:read'],
+  engineer: ['status:read', 'rules:read', 'rules:write', 'rules:activate', 'machines:read', 'machines:write', 'trace:run'],
+  privacy: ['status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'ledger:read'],
   admin: [
-    'status:read', 'rules:read', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'ledger:read', 'tokens:write',
+    'status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'ledger:read', 'tokens:write',
   ],
 } as const satisfies Record<string, readonly Scope[]>
 export type Role = keyof typeof ROLES

@@ -16,7 +16,7 @@ export const GATEWAY_OPTIONS: readonly Option[] = [
 ]
 
 export interface GatewayClient {
-  /** One request. Throws GatewayError with the code, detail and mend of the problem that came back, or NO-GATEWAY. */
+  /** One request; a text as body is YAML. Throws GatewayError with the code, detail and mend of the problem that came back, or NO-GATEWAY. */
   request<Answer>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<Answer>
 }
 
@@ -26,8 +26,8 @@ export function gatewayClient(args: Args, io: Io): GatewayClient {
 
   return {
     async request<Answer>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<Answer> {
-      const payload = body === undefined ? {} : { body: JSON.stringify(body) }
-      const type = body === undefined ? {} : { 'content-type': 'application/json' }
+      const payload = body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }
+      const type = body === undefined ? {} : { 'content-type': typeof body === 'string' ? 'application/yaml' : 'application/json' }
       let response: Response
       try {
         const headers = { authorization: `Bearer ${token}`, ...type }

@@ -71,18 +71,23 @@ export const COMMANDS: CommandTable = {
   consent: () => import('./consent.ts'),
   decode: () => import('./decode.ts'),
   demo: () => import('./demo.ts'),
+  diff: () => import('./diff.ts'),
   encode: () => import('./encode.ts'),
   explain: () => import('./explain.ts'),
   filter: () => import('./filter.ts'),
+  init: () => import('./init.ts'),
   keys: () => import('./keys.ts'),
   ledger: () => import('./ledger.ts'),
   machines: () => import('./machines.ts'),
+  recipients: () => import('./recipients.ts'),
+  rules: () => import('./rules.ts'),
   serve: () => import('./serve.ts'),
   simulate: () => import('./simulate.ts'),
   status: () => import('./status.ts'),
   subscribe: () => import('./subscribe.ts'),
   test: () => import('./test.ts'),
   transforms: () => import('./transforms.ts'),
+  why: () => import('./why.ts'),
 }
 export type CommandTable = Readonly<Record<string, () => Promise<{ readonly command: Command }>>>
 

@@ -15,7 +15,7 @@ export const CONFIG_OPTION: Option = { name: 'config', arg: 'FILE', text: 'the g
  * @param fallback  used when there is no gateway file or it does not say; relative to the gateway file, else to the working directory
  * @throws GatewayError CONFIG-FILE  the named file is missing or not YAML
  */
-export function gatewayPath(io: Io, config: string | undefined, key: 'data' | 'machines', fallback: string): string {
+export function gatewayPath(io: Io, config: string | undefined, key: 'data' | 'machines' | 'recipients', fallback: string): string {
   const { file, named } = gatewayText(io, config, key)
   return resolve(file === undefined ? io.cwd : dirname(file), named ?? fallback)
 }

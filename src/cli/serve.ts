@@ -64,6 +64,8 @@ function banner(gateway: Started, name: string, machines: string, token: string,
   const at = ({ host, port }: { readonly host: string; readonly port: number }): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
   const health = gateway.control.health()
   const known = firstMachine(machines)
+  // On other ports than the usual ones a command must be told, or it asks another gateway.
+  const elsewhere = admin.port === 8080 ? '' : ` --url http://${at(admin)} --token-file ${token}`
   return [
     '',
     `${name} ${health.ready ? 'is ready' : 'runs, but is not ready'}`,
@@ -80,8 +82,8 @@ function banner(gateway: Started, name: string, machines: string, token: string,
     ...columns([
       ['a shift of simulated machines', `npm run parapet -- simulate --url mqtt://${at(terminals)}`],
       ['what a recipient gets', `npm run parapet -- subscribe rental-company --url mqtt://${at(recipients)}`],
-      ['what happens and what is withheld', 'npm run parapet -- status'],
-      ['admit a real terminal', `npm run parapet -- machines add SN-2001 --fleet ${known.fleet} --country FR`],
+      ['what happens and what is withheld', `npm run parapet -- status${elsewhere}`],
+      ['admit a real terminal', `npm run parapet -- machines add SN-2001 --fleet ${known.fleet} --country FR${terminals.port === 1883 ? '' : ` --broker ${at(terminals)}`}`],
       ['the same side by side, in a minute', 'npm run demo'],
     ]),
     '',

@@ -30,7 +30,7 @@ export const command: Command = {
     const url = args.get('url') ?? 'mqtt://127.0.0.1:1884'
     const password = io.env.PARAPET_PASSWORD
     const client = await connectAsync(url, { clientId: `${recipient}-show`, username: recipient, reconnectPeriod: 0, protocolVersion: 4, ...(password === undefined ? {} : { password }) }).catch((error: unknown) => {
-      throw new GatewayError('NOT-CONNECTED', `The gateway at ${url} did not let "${recipient}" in: ${(error as Error).message}.`, 'Start it with npm start, or name its listener with --url.')
+      throw new GatewayError('NOT-CONNECTED', `The gateway at ${url} did not let "${recipient}" in: ${(error as Error).message}.`, (error as { code?: number }).code === 5 || (error as { code?: number }).code === 4 ? `It has no such log-in: add "${recipient}: {}" to config/recipients.yaml, or set PARAPET_PASSWORD.` : 'Start it with npm start, or name its listener with --url.')
     })
     const ended = Promise.withResolvers<number>()
     const most = Number(args.get('count') ?? Number.POSITIVE_INFINITY)

@@ -110,7 +110,7 @@ const TABLE = {
   'ROTATION-UNDONE': error('lint', 'A recipient can join changing pseudonyms through another output.', 'Let both outputs use pseudonyms that change alike, or give them to different recipients.'),
   'ROTATION-DIFFERS': error('lint', 'A recipient gets one message under pseudonyms that change at different times.', 'Use the same `rotate` in both, or hold both (`emit: { every: …, hold: true }`).'),
   'COUNTER-BESIDE-PSEUDONYM': error('lint', 'A counter joins the pseudonyms before and after a change.', 'Round the counter, leave it out, or write `rotate: never` if the machine may be recognised.'),
-  'ARRIVAL-TELLS-TIME': error('lint', 'The arrival of a message tells the time that was rounded.', 'Add `emit: { every: 15m, hold: true }`, or say openly `arrival_visible: true` on the output.'),
+  'ARRIVAL-TELLS-TIME': error('lint', 'The arrival of a message tells the time that was rounded.', 'Add `emit: { every: 15m, hold: true }` to the stream of the output, with the step of the rounding or a multiple of it, or say openly `arrival_visible: true` on the output.'),
   'NO-TRANSFER': error('lint', 'Data leaves the EEA, GB or CN without a transfer tool.', 'Add the tool under `transfers:` of the recipient.'),
   'PURPOSE-WITHOUT-CLAUSE': error('lint', 'A purpose rests on no clause of the notice.', 'Add `clause: P14` (the clause that names it), or remove the purpose.'),
   'PURPOSES-NOT-DECLARED': warning('lint', 'The purposes are used but not described.', 'Add `purposes:` with what each is for and the clause of the notice.'),

@@ -32,6 +32,8 @@ export interface GatewayConfig {
   readonly minimiser: 'compiled' | 'interpreted'
   /** Widening rules are accepted without approval; loopback only. */
   readonly trial: boolean
+  /** A widening needs the approval of two different tokens. */
+  readonly twoPerson: boolean
   readonly listen: { readonly terminals: ListenConfig; readonly recipients: ListenConfig; readonly admin: ListenConfig }
   readonly bridges: ReadonlyMap<string, BridgeConfig>
   readonly limits: GatewayLimits
@@ -242,6 +244,7 @@ interface GatewayText {
   readonly recipients?: string
   readonly minimiser?: 'compiled' | 'interpreted'
   readonly trial?: boolean
+  readonly two_person?: boolean
   readonly listen?: { readonly terminals?: ListenerText; readonly recipients?: ListenerText; readonly admin?: ListenerText }
   readonly bridges?: Readonly<Record<string, {
     readonly recipient: string; readonly url: string; readonly protocol?: 4 | 5; readonly window?: number; readonly client_id?: string; readonly credentials_file?: string
@@ -288,6 +291,7 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
     watched: [files.rules, ...files.proto, files.machines, files.operators, files.recipients],
     minimiser: text.minimiser ?? 'compiled',
     trial: text.trial ?? false,
+    twoPerson: text.two_person ?? false,
     listen: { terminals: listener('terminals', 1883), recipients: listener('recipients', 1884), admin: listener('admin', 8080) },
     bridges: new Map(Object.entries(text.bridges ?? {}).map(([name, bridge]) => [name, {
       recipient: bridge.recipient,

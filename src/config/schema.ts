@@ -134,6 +134,7 @@ export function gatewaySchema(): JsonSchema {
       recipients: { ...text, description: 'Log-ins of recipients at the egress broker. Reloaded live.' },
       minimiser: { enum: ['compiled', 'interpreted'], default: 'compiled', description: 'interpreted: the readable engine serves alone.' },
       trial: { type: 'boolean', default: false, description: 'Accepts widening rules by itself; loopback listeners only.' },
+      two_person: { type: 'boolean', default: false, description: 'Rules that widen something need the approval of two different tokens.' },
       listen: object({
         terminals: listener(1883, 'Where machines connect.'),
         recipients: listener(1884, 'Where recipients subscribe.'),

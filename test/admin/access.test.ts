@@ -13,7 +13,7 @@ const DENY = { purpose: 'improve.statistics', state: 'withdrawn' }
 const GRANT = { purpose: 'improve.statistics', state: 'granted', evidence: 'signed form 2026-114' }
 
 interface Row {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly url: string
   readonly body?: unknown
   readonly headers?: Record<string, string>
@@ -28,6 +28,12 @@ const TABLE: readonly Row[] = [
   { method: 'GET',    url: '/v1/status',                                                     ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'GET',    url: '/v1/rules',                                                      ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/rules/validate', body: 'version: 1\n', headers: yaml,        ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/rules/active',                                               ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'PUT',    url: '/v1/rules', body: 'version: 1\n', headers: yaml,                 ok: 200, may: ['no',  'yes', 'no',  'no'] },
+  { method: 'POST',   url: '/v1/rules/activate', body: {},                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/rules/activate', body: { hash: 'ab'.repeat(32), approve_widening: 'assessment 7' }, ok: 200, may: ['no', 'no', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/rules/rollback', body: {},                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/rules/discard', body: {},                                    ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'GET',    url: '/v1/outputs',                                                    ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'GET',    url: CONSENT,                                                          ok: 200, may: ['no',  'no',  'yes', 'yes'] },
   { method: 'POST',   url: CONSENT, body: DENY,                                              ok: 200, may: ['no',  'no',  'yes', 'yes'] },
@@ -86,6 +92,12 @@ describe('who may what', () => {
   test('no role both tunes rules and reads who refused', () => {
     for (const scopes of Object.values(ROLES)) {
       expect((scopes as readonly string[]).filter((scope) => scope === 'rules:write' || scope === 'consent:read').length).toBeLessThan(2)
+    }
+  })
+
+  test('who puts rules in place does not approve what they widen', () => {
+    for (const scopes of Object.values(ROLES)) {
+      expect((scopes as readonly string[]).filter((scope) => scope === 'rules:write' || scope === 'rules:approve').length).toBeLessThan(2)
     }
   })
 

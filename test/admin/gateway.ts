@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdmin } from '../../src/admin/http.ts'
 import type { Admin, AdminOptions } from '../../src/admin/http.ts'
-import type { AuditEvent, Control } from '../../src/admin/control.ts'
+import type { AuditEvent, Control, RulesState } from '../../src/admin/control.ts'
 import { openTokens } from '../../src/admin/tokens.ts'
 import type { Role } from '../../src/admin/tokens.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
@@ -45,6 +45,16 @@ export async function startAdmin(options: Partial<Pick<AdminOptions, 'log' | 'me
   return { admin, tokens: { viewer: made('viewer'), engineer: made('engineer'), privacy: made('privacy'), admin: made('admin') }, audited, changes, data, clock }
 }
 
+/** One set active, a wider one waits. */
+const RULES: RulesState = {
+  active: undefined, refused: undefined, previous: { hash: 'cd'.repeat(32), policy: 'awp-2026-10' },
+  staged: {
+    hash: 'ef'.repeat(32), policy: 'awp-2026-12', sinceMs: NOW, by: 'file', widened: 1, narrowed: 0, changed: 0, needs: 2,
+    changes: [{ verdict: 'widened', comparable: true, where: 'outputs.planner.streams.status.fields.seq', consent: ['yes'], countries: ['everywhere'], before: 'nothing', after: 'keep', why: '' }],
+    approvals: [{ by: 'dpo', atMs: NOW, reason: 'assessment 7' }],
+  },
+}
+
 function testControl(changes: ConsentChange[]): Control {
   const known = (operator: OperatorId): void => {
     if (operator !== CANARY_OPERATOR) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'See operators.yaml.')
@@ -64,6 +74,12 @@ function testControl(changes: ConsentChange[]): Control {
       staged: undefined,
     }),
     validateRules: (yaml) => Promise.resolve(yaml.includes('version: 1') ? [] : [{ severity: 'error', code: 'VERSION', place: { file: 'rules.yaml', line: 1, col: 1 }, text: 'The version is missing.', path: '' }]),
+    activeRules: () => ({ file: 'awp.yaml', text: 'version: 1', proto: { 'awp.proto': 'syntax = "proto3";' }, hash: 'ab'.repeat(32), day: '2026-11-23' }),
+    putRules: () => Promise.resolve(RULES),
+    activateRules: () => Promise.resolve(RULES),
+    approveRules: () => Promise.resolve(RULES),
+    rollbackRules: () => Promise.resolve(RULES),
+    discardRules: () => Promise.resolve(RULES),
     changeConsent: (change) => {
       known(change.operator)
       changes.push(change)

@@ -249,7 +249,7 @@ describe('the document', () => {
     for (const [path, item] of Object.entries(paths)) {
       expect(path).toMatch(/^\/(v1\/|healthz$|readyz$|metrics$|openapi\.json$)/)
       for (const [method, operation] of Object.entries(item)) {
-        expect(['get', 'post', 'delete']).toContain(method)
+        expect(['get', 'post', 'put', 'delete']).toContain(method)
         expect(ids.has(operation.operationId)).toBe(false)
         ids.add(operation.operationId)
         expect(operation.summary.length).toBeGreaterThan(5)

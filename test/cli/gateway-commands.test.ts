@@ -272,6 +272,36 @@ machines:
 # end of file
 `
 
+describe('parapet recipients add', () => {
+  const before = '# who may log in\noem-cloud: {}\nsite-planner: { certificate: planner.example }\n'
+  function folder(): TestIo {
+    const io = testIo()
+    mkdirSync(join(io.cwd, 'config'))
+    writeFileSync(join(io.cwd, 'config/gateway.yaml'), 'recipients: ./recipients.yaml\n')
+    writeFileSync(join(io.cwd, 'config/recipients.yaml'), before)
+    return io
+  }
+  const file = (io: TestIo): string => readFileSync(join(io.cwd, 'config/recipients.yaml'), 'utf8')
+
+  test.each(['oem-cloud', 'battery-lab'])('gives %s a password, shows it once and keeps its record', async (id) => {
+    const io = folder()
+    const { code, out, err } = await run(`recipients add ${id}`, io)
+    expect([code, err]).toEqual([0, ''])
+    const password = /password {4}(\S{32})\n/.exec(out)?.[1] ?? ''
+    const credential = (parseYaml(file(io)) as Record<string, { credential: string }>)[id]!.credential
+    const [name, n, r, p, salt = '', hash] = credential.split('$')
+    expect([name, scryptSync(password, Buffer.from(salt, 'base64url'), 32, { N: Number(n), r: Number(r), p: Number(p) }).toString('base64url')]).toEqual(['scrypt', hash])
+    expect(file(io)).not.toContain(password)
+    expect(file(io).split('\n').filter((line) => !line.startsWith(id))).toEqual(before.split('\n').filter((line) => !line.startsWith(id)))
+  })
+
+  test('leaves a log-in that is there alone', async () => {
+    const io = folder()
+    expect((await run('recipients add site-planner', io)).err).toContain('has a log-in already')
+    expect(file(io)).toBe(before)
+  })
+})
+
 describe('parapet machines add', () => {
   function folder(registry = REGISTRY): TestIo {
     const io = testIo()

@@ -1,5 +1,5 @@
 /** check, test, explain, decode and transforms: what they print, and when they fail. */
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -324,3 +324,31 @@ describe('parapet transforms', () => {
 function escaped(words: string): string {
   return words.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }
+
+describe('parapet init', () => {
+  const messages = ['Status', 'Position', 'PositionBatch', 'SignalBatch', 'CanBatch', 'OperatorEvent', 'SessionSummary', 'Fault', 'SafetyEvent', 'PreUseCheck', 'ChargeRecord', 'CommsLog', 'DiagLog', 'DeviceInfo', 'ConsentChoice']
+  test.each(messages)('a starter for awp.v1.%s names every field and passes the check', async (name) => {
+    const { code, out } = await parapet(['init', '--message', `awp.v1.${name}`], { cwd: folder })
+    expect(code).toBe(0)
+    const schema = readdirSync(join(root, 'proto/awp/v1')).map((file) => readFileSync(join(root, 'proto/awp/v1', file), 'utf8')).join('\n')
+    const fields = [...(new RegExp(`^message ${name} \\{([^]*?)^\\}`, 'm').exec(schema)?.[1] ?? '').matchAll(/^ {2,4}(?:optional |repeated )?[\w.]+ +(\w+) += +\d+/gm)].map(([, field]) => field as string)
+    expect(fields.length).toBeGreaterThan(1)
+    for (const field of fields) expect(out, field).toMatch(new RegExp(`\\b${field}\\b`))
+    writeFileSync(join(folder, 'starter.yaml'), out)
+    expect(await parapet(['check', 'starter.yaml', '--proto', join(root, 'proto')], { cwd: folder })).toMatchObject({ code: 0, out: expect.stringContaining('0 errors') as string })
+  })
+
+  test('of a schema without classifications nothing leaves as it is', async () => {
+    const { code, out } = await run('init', '--proto', 'proto/lift.proto', '--message', 'lift.v1.Report')
+    expect(code).toBe(0)
+    expect(out).toMatch(/^ {10}# load_kg: .*not classified/m)
+    writeFileSync(join(folder, 'starter.yaml'), out)
+    expect(await run('check', 'starter.yaml')).toMatchObject({ code: 0 })
+  })
+
+  test('wrong words', async () => {
+    expect(await run('init', '--message', 'awp.v1.Statu')).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean "awp.v1.Status"?') as string })
+    expect(await run('init', '--proto', 'nowhere.proto', '--message', 'x.Y')).toMatchObject({ code: 1, err: expect.stringContaining('There is no file nowhere.proto') as string })
+    expect(await run('init', '--proto', 'proto/lift.proto')).toMatchObject({ code: 2, err: expect.stringContaining('--message') as string })
+  })
+})

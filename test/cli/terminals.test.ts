@@ -38,7 +38,7 @@ describe('a real gateway', () => {
       name: 'test', tenant: 'test', data: './data', rules: shipped('rules/awp.yaml'), proto: [join(root, 'proto')], machines: shipped('machines.yaml'), operators: shipped('operators.yaml'), recipients: shipped('recipients.yaml'),
       listen: { terminals: free, recipients: free, admin: free },
     }))
-    gateway = await createGateway(loadGateway(file).config!)
+    gateway = await createGateway(loadGateway(file, ['trial=true']).config!)
     url = `mqtt://127.0.0.1:${gateway.addresses.terminals.port}`
   })
   afterAll(async () => {

@@ -38,6 +38,7 @@ describe('an empty file is a gateway', () => {
       watched: [join(folder, 'rules/awp.yaml'), join(folder, '../proto'), join(folder, 'machines.yaml'), join(folder, 'operators.yaml'), join(folder, 'recipients.yaml')],
       minimiser: 'compiled',
       trial: false,
+      twoPerson: false,
       listen: {
         terminals: { host: '127.0.0.1', port: 1883, tls: undefined, loopback: true },
         recipients: { host: '127.0.0.1', port: 1884, tls: undefined, loopback: true },

@@ -2,7 +2,8 @@
  * What an operator says on the machine's display, over real sockets: it counts when the terminal has its acknowledgement. Also what
  * ends a yes without the person: its time, wider rules, a device setting, each also over a restart.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { StatementSync } from 'node:sqlite'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Folder, OWN_TOPICS, Stage, encode, pause, until, type Recipient, type Terminal } from './stage.ts'
 
 /** See the arithmetic in shift.test.ts. */
@@ -318,6 +319,50 @@ describe('what waits in the outbox for a cloud that is away', () => {
       await until(() => records(now) === left, `${left} left`, left === 1 ? 300 : 3_000)
     } finally {
       await now.stage.close()
+    }
+  })
+})
+
+describe('a disk that refuses', () => {
+  it('holds up a withdrawal at the machine, and does not end the gateway: what could not be purged is nobody\'s crash', async () => {
+    const folder = new Folder()
+    folder.edit('rules/awp.yaml', (text) => text.replace('\noutputs:\n', `
+outputs:
+  choices:
+    recipient: oem-cloud
+    purpose: service.operate
+    arrival_visible: true
+    to: { topic: "out/choices", qos: 1, via: [local] }
+    streams:
+      consent: { keep: [policy_id] }
+`))
+    const stage = await Stage.open({ folder })
+    const rejected: unknown[] = []
+    const note = (reason: unknown): void => void rejected.push(reason)
+    process.on('unhandledRejection', note)
+    const run = Object.getOwnPropertyDescriptor(StatementSync.prototype, 'run')!.value as StatementSync['run']
+    const disk = vi.spyOn(StatementSync.prototype, 'run')
+    try {
+      const terminal = await stage.terminal('SN-1001')
+      await signOn(terminal, 'A-1001')
+      await stage.consent('op-anna', 'granted', 'improve.statistics')
+      await sendStatus(terminal)
+      await stage.drained()
+      disk.mockImplementation(function (this: StatementSync, ...values: Parameters<StatementSync['run']>) {
+        // The outbox's disk, not the ledger's.
+        if (this.sourceSQL === 'COMMIT' && new Error().stack?.includes('/outlet/') === true) throw Object.assign(new Error('refused'), { errcode: 13 })
+        return run.apply(this, values)
+      } as StatementSync['run'])
+      let isAcked = false
+      terminal.client.publish('up/demo/SN-1001/consent', Buffer.from(encode('consent', { machine_id: 'SN-1001', ...choice('improve.statistics', 'WITHDRAW') })), { qos: 1 }, (error) => { isAcked = error === undefined || error === null })
+      await pause(300)
+      expect([isAcked, rejected]).toEqual([false, []])
+      const { purposes } = await stage.admin<{ purposes: { purpose: string; state: string }[] }>('GET', '/v1/operators/op-anna/consent')
+      expect(purposes).toContainEqual(expect.objectContaining({ purpose: 'improve.statistics', state: 'withdrawn' }))
+    } finally {
+      disk.mockRestore()
+      process.off('unhandledRejection', note)
+      await stage.close()
     }
   })
 })

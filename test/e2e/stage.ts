@@ -49,7 +49,7 @@ export class Folder {
   }
 
   config(set: readonly string[] = []): GatewayConfig {
-    const { config, findings } = loadGateway(this.file('gateway.yaml'), [...FREE_PORTS, ...ENGINE_SETTINGS, ...set])
+    const { config, findings } = loadGateway(this.file('gateway.yaml'), [...FREE_PORTS, ...AT_ONCE, ...ENGINE_SETTINGS, ...set])
     if (config === undefined) throw new Error(JSON.stringify(findings))
     return config
   }
@@ -58,6 +58,9 @@ export class Folder {
     rmSync(this.path, { recursive: true, force: true })
   }
 }
+
+/** A widening edit of a test is in force at once; test/e2e/staging.test.ts turns it off. */
+const AT_ONCE = ['trial=true'] as const
 
 export const FREE_PORTS = ['listen.terminals.port=0', 'listen.recipients.port=0', 'listen.admin.port=0'] as const
 
@@ -141,8 +144,7 @@ export class Stage {
   }
 
   /** Asks the admin API with the token of the first administrator. */
-  async admin<Answer>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Answer> {
-    const token = readFileSync(this.gateway.adminTokenFile, 'utf8').trim()
+  async admin<Answer>(method: 'GET' | 'POST', path: string, body?: unknown, token = readFileSync(this.gateway.adminTokenFile, 'utf8').trim()): Promise<Answer> {
     const { host, port } = this.gateway.addresses.admin
     const response = await fetch(`http://${host}:${port}${path}`, {
       method, headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },

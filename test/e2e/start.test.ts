@@ -16,7 +16,7 @@ class Serve {
 
   constructor(folder: Folder, set: readonly string[] = FREE_PORTS) {
     // Elsewhere than in the project, as a service manager would start it.
-    this.child = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--config', folder.file('gateway.yaml'), ...set.flatMap((one) => ['--set', one])], { cwd: folder.path, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.child = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', folder.file('gateway.yaml'), ...set.flatMap((one) => ['--set', one])], { cwd: folder.path, stdio: ['ignore', 'pipe', 'pipe'] })
     running.add(this.child)
     this.child.stdout?.on('data', (chunk: Buffer) => void (this.out += chunk.toString()))
     this.child.stderr?.on('data', (chunk: Buffer) => void (this.err += chunk.toString()))
