@@ -6,6 +6,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(options: BenchOptions
   wasm: () => import('./wasm.ts'),
   decide: () => import('./decide.ts'),
   outbox: () => import('./outbox.ts'),
+  gateway: () => import('./gateway.ts'),
 }
 
 export interface BenchOptions {

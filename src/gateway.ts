@@ -272,9 +272,9 @@ class Running implements Gateway, Control {
       allowed: (recipient) => this.#pipeline.active?.topicsOf(recipient) ?? [],
       gate: (record) => this.#mayLeave(record),
       store: this.#outbox.sessions,
-      onDelivered: (record, credential) => {
+      onDelivered: (record, credential, isUnrecorded) => {
         metrics.counter('delivered_total', record.output).add()
-        this.#outbox.onDelivered(record, credential)
+        this.#outbox.onDelivered(record, credential, isUnrecorded)
       },
     })
     const egress = this.#egress
@@ -352,9 +352,9 @@ class Running implements Gateway, Control {
         tls: config.tls, keepaliveMs: config.keepaliveMs, envelope: config.envelope, batch: config.batch, clock, log,
         gate: (record) => this.#mayLeave(record),
         retentionMs: (output) => this.#pipeline.active?.policy.outputs.find((one) => one.id === output)?.recipientKeepsMs,
-        onDelivered: (record, credential) => {
+        onDelivered: (record, credential, isUnrecorded) => {
           metrics.counter('delivered_total', record.output).add()
-          this.#outbox.onDelivered(record, credential)
+          this.#outbox.onDelivered(record, credential, isUnrecorded)
         },
         onUp: (room) => this.#outbox.attach(bridge, room),
         onDown: () => this.#outbox.detach(name),

@@ -18,7 +18,7 @@ import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { RecipientId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
+import type { Clock, OnDelivered, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { createDoor } from './door.ts'
 import type { Visitor } from './door.ts'
@@ -37,7 +37,7 @@ export interface EgressOptions {
   /** Whether this record may leave now. Synchronous; false drops and counts it. */
   readonly gate: (record: OutboxRecord) => boolean
   /** A record was handed to a client for the first time. `credential` is the recipient's account. */
-  readonly onDelivered?: ((record: OutboxRecord, credential: string) => void) | undefined
+  readonly onDelivered?: OnDelivered | undefined
   /** Keeps persistent sessions and retained copies over restarts. Default: in memory only. */
   readonly store?: SessionStore | undefined
   readonly clock: Clock
@@ -307,13 +307,25 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     const { record } = handover
     if (!mayLeave(handover)) return count('deliver.gated')
     if (guard.unwritten > CONGESTED_BYTES) return count('deliver.dropped_qos0')
+    // Of what is not stored only the count will tell that it left: it is written first.
+    if (!isCounted(record, account.id, retain || record.qos === 0)) return count('deliver.gated')
     guard.write(publishFrame(record.topic, payload, retain))
     if (isTracked(handover)) {
       dropRead(seat)
       seat.unread.push({ handover, end: guard.written })
     }
-    count('deliver.live')
-    return options.onDelivered?.(record, account.id)
+    return count('deliver.live')
+  }
+
+  /** False when the exit cannot be counted, and so must not happen. */
+  function isCounted(record: OutboxRecord, credential: string, isUnrecorded: boolean): boolean {
+    try {
+      options.onDelivered?.(record, credential, isUnrecorded)
+      return true
+    } catch (error) {
+      log.warn('broker reported an error', { listener: 'recipients', error: error as Error })
+      return false
+    }
   }
 
   /** The engine asks before every QoS 1 or 2 delivery and for retained copies. */
@@ -337,8 +349,11 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     // The store hears the id of what a persistent session is sent, but not of the rest.
     if ((packet.retain || !seat.subscriber.persistent) && isTracked(handover) && !takeId(seat, packet, handover)) return null
     if (!packet.dup) {
+      if (!isCounted(handover.record, seat.account.id, packet.retain)) {
+        count('deliver.gated')
+        return null
+      }
       count('deliver.live')
-      options.onDelivered?.(handover.record, seat.account.id)
     }
     return packet
   }

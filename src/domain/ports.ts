@@ -377,8 +377,11 @@ export interface Outlet {
   close(): Promise<void>
 }
 
-/** Called once for every exit, in the transaction that deletes the record where there is one. */
-export type OnDelivered = (record: OutboxRecord, credential: string) => void
+/**
+ * Called once for every exit, in the transaction that deletes the record where there is one.
+ * `isUnrecorded`: there is none, so it is called before anything leaves, and throws when nothing may.
+ */
+export type OnDelivered = (record: OutboxRecord, credential: string, isUnrecorded?: boolean) => void
 
 // ---------------------------------------------------------------------------------------------------------------- subjects' rights
 

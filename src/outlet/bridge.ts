@@ -443,11 +443,18 @@ class CloudBridge implements Bridge {
     const { record } = first
     const message = this.#messageOf(items, parcel.isBatch, now)
     if (record.qos === 0) {
+      try {
+        // Only the count will tell that it left: it is written first.
+        this.#options.onDelivered(record, this.name, true)
+      } catch {
+        this.#options.count('dropped_qos0')
+        this.#holding--
+        return first.done(undefined)
+      }
       if (!link.publish(message, ignore)) return this.#setAside(items, 'TOO-LARGE', false)
       this.#options.count('sent')
       this.#unread.push({ held: first, end: link.written })
       this.#forgetRead()
-      this.#disclose(first, false)
       this.#holding--
       return first.done(undefined)
     }

@@ -314,12 +314,28 @@ export class DurableOutbox implements Outbox {
   /**
    * One exit of a record, through the log-in that received it; every outlet calls it before it answers, and also when the
    * outcome is unknown. An arrow, so that it can be handed on as it is (OnDelivered).
+   * @param isUnrecorded  nothing stored would tell after a crash that it left (QoS 0, a retained copy): called before it does.
+   * Throws OUTBOX-UNHEALTHY when that cannot be written down; then it must not leave.
    */
-  readonly onDelivered = (record: OutboxRecord, credential: string): void => {
+  readonly onDelivered = (record: OutboxRecord, credential: string, isUnrecorded = false): void => {
     const envelope = record instanceof Entry ? record.envelope : this.#envelopes.of(record)
-    this.#counts.note(envelope, credential, this.#clock.now())
+    if (this.#counts.note(envelope, credential, this.#clock.now(), isUnrecorded)) this.#writeCounts()
     // A stored record brings its own group commit; a QoS 0 one does not.
     this.#scheduleSoon()
+  }
+
+  /** A transaction of its own, as something is about to leave that only the counts know of. */
+  #writeCounts(): void {
+    if (this.#closed || (this.#reason !== undefined && !this.#draining)) throw UNHEALTHY
+    try {
+      this.#sql.begin.run()
+      this.#counts.write()
+      this.#sql.commit.run()
+    } catch (cause) {
+      this.#refuse(cause, [])
+      throw UNHEALTHY
+    }
+    this.#counts.settle()
   }
 
   /** Machines of which a record about a person may wait; for the device settings that were turned off while the gateway was away. */
@@ -394,6 +410,7 @@ export class DurableOutbox implements Outbox {
       clearTimeout(lane.timer)
       lane.outlet = undefined
     }
+    this.#counts.calm(true)
     do this.#flush()
     while (this.healthy && (this.#waiting.length > 0 || this.#retired.length > 0 || this.sessions.isDue))
     this.#db.close()
@@ -1048,6 +1065,7 @@ export class DurableOutbox implements Outbox {
       this.#sql.begin.run()
       this.#envelopes.delete(idle)
       this.#counts.prune(this.#clock.now())
+      this.#counts.calm()
       this.#windows.prune(this.#clock.now() - WINDOWS_MS)
       this.#sql.commit.run()
     } catch (cause) {
