@@ -2,15 +2,15 @@
  * The whole gateway beside what one would otherwise run, over real sockets: (a) plain aedes that relays the same bytes, (b) aedes with
  * protobufjs decode-edit-encode in authorizePublish, written well (baseline.ts), (c) `parapet serve` with one output, the person signed
  * on and their yes given, durable outbox at QoS 1. Every broker is a process of its own on one processor, this process drives them from
- * another: four terminals that publish status messages, one subscriber that reads everything at the same QoS. What counts is what
+ * another: eight terminals that publish status messages, one subscriber that reads everything at the same QoS. What counts is what
  * arrived, messages a second; all three take turns in short rounds, and ratios are taken within a round.
  *
  * (a) and (b) hold what they relay in memory only and acknowledge before it is relayed; (c) acknowledges after it is on the disk.
+ * PARAPET_BENCH_PROFILE=FOLDER writes CPU profiles of (c), one per QoS, which slows it.
  */
 import { fork, spawnSync, type ChildProcess } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
-import { availableParallelism } from 'node:os'
 import { Aedes } from 'aedes'
 import { generate, type Packet } from 'mqtt-packet'
 import { encode, fieldNumbers, pause, typeOf, until } from '../test/e2e/stage.ts'
@@ -20,16 +20,20 @@ import { createBaseline } from './baseline.ts'
 import { CASES } from './minimise.ts'
 import type { BenchOptions } from './run.ts'
 
-const TERMINALS = 4
+const TERMINALS = 8
 /** Messages of one terminal without an acknowledgement; at QoS 0, where nothing is acknowledged, that have not arrived. */
 const WINDOW = 64
 /** Messages of all terminals that are acknowledged or not and have not arrived: no side may run up a backlog instead of relaying. */
 const ON_THE_WAY = 1_024
+/** A terminal waits for room for so many, and sends them in one piece: a packet a piece would measure the system's calls. */
+const AT_ONCE = 16
 /** Different messages that each terminal sends by turns. */
 const VARIANTS = 64
-const SHORT_ROUND_MS = 400
+const SHORT_ROUND_MS = 250
+/** Long enough for the engine to have compiled what is called. */
+const WARM_UP_MS = 400
 /** Of each round, at its start, that does not count. */
-const RAMP_MS = 100
+const RAMP_MS = 50
 const NONE_LEFT_MS = 1_500
 
 const KINDS = ['aedes', 'aedes + protobufjs', 'parapet'] as const
@@ -38,13 +42,16 @@ type Qos = 0 | 1
 
 export async function run({ json, timeMs }: BenchOptions): Promise<void> {
   const isShort = timeMs < 500
-  const [rounds, roundMs] = isShort ? [3, SHORT_ROUND_MS] : [9, timeMs * 1.2]
-  const pinned = pin(process.pid, GENERATOR_CPU)
-  try {
-    if (!json) process.stdout.write(`\ngateway: ${TERMINALS} terminals, one subscriber, ${pinned ? 'broker and generator on a processor each' : 'not pinned'}; medians of ${rounds} rounds by turns\n`)
-    for (const qos of [1, 0] as const) for (const row of await measure(qos, rounds, roundMs)) report(row, json)
-  } finally {
-    if (pinned) unpin(process.pid)
+  const [rounds, roundMs] = isShort ? [3, SHORT_ROUND_MS] : [7, timeMs * 1.2]
+  const processors = processorsOf(process.pid)
+  const pinned = processors.length > 1
+  if (!json) process.stdout.write(`\ngateway: ${TERMINALS} terminals, one subscriber, ${pinned ? 'broker and generator on a processor each' : 'not pinned'}; medians of ${rounds} rounds by turns\n`)
+  for (const qos of [1, 0] as const) {
+    try {
+      for (const row of await measure(qos, rounds, roundMs, processors)) report(row, json)
+    } finally {
+      if (pinned) pin(process.pid, processors)
+    }
   }
 }
 
@@ -54,28 +61,34 @@ interface Row {
   readonly vsAedes: number
   /** Smallest and largest ratio of a round. */
   readonly spread: readonly [number, number]
-  /** Processor time of the broker per message, microseconds: says more than the rate where others load the machine. */
+  /** Processor time of the broker per message, microseconds, and the ratio that it gives: steadier where others load the machine; blind to waiting for the disk. */
   readonly cpuUs: number
+  readonly vsAedesByCpu: number
   /** Share of a processor that this process took: near 1 it is the generator that is measured. */
   readonly generator: number
   readonly lost: number
 }
 
-function report({ name, perSecond, vsAedes, spread, cpuUs, generator, lost }: Row, json: boolean): void {
-  if (json) process.stdout.write(`${JSON.stringify({ bench: 'gateway', case: name, per_second: perSecond, vs_aedes: vsAedes, vs_aedes_min: spread[0], vs_aedes_max: spread[1], broker_cpu_us: cpuUs, generator_cpu: generator, lost })}\n`)
-  else process.stdout.write(`  ${name.padEnd(44)} ${perSecond.toLocaleString('en').padStart(9)} /s  ${vsAedes.toFixed(2)}x aedes (${spread.map((one) => one.toFixed(2)).join(' to ')})  ${String(cpuUs).padStart(6)} us of the broker  generator ${generator.toFixed(2)}  lost ${lost}\n`)
+function report({ name, perSecond, vsAedes, spread, cpuUs, vsAedesByCpu, generator, lost }: Row, json: boolean): void {
+  if (json) process.stdout.write(`${JSON.stringify({ bench: 'gateway', case: name, per_second: perSecond, vs_aedes: vsAedes, vs_aedes_min: spread[0], vs_aedes_max: spread[1], broker_cpu_us: cpuUs, vs_aedes_by_cpu: vsAedesByCpu, generator_cpu: generator, lost })}\n`)
+  else process.stdout.write(`  ${name.padEnd(44)} ${perSecond.toLocaleString('en').padStart(9)} /s  ${vsAedes.toFixed(2)}x aedes (${spread.map((one) => one.toFixed(2)).join(' to ')})  ${String(cpuUs).padStart(6)} us of the broker (${vsAedesByCpu.toFixed(2)}x)  generator ${generator.toFixed(2)}  lost ${lost}\n`)
 }
 
-async function measure(qos: Qos, rounds: number, roundMs: number): Promise<Row[]> {
-  const brokers: Broker[] = []
+async function measure(qos: Qos, rounds: number, roundMs: number, processors: readonly number[]): Promise<Row[]> {
+  const started = await Promise.allSettled(KINDS.map((kind) => (kind === 'parapet' ? startGateway(qos) : startAedes(kind))))
+  const brokers = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
   try {
-    for (const kind of KINDS) brokers.push(kind === 'parapet' ? await startGateway(qos) : await startAedes(kind))
+    for (const one of started) if (one.status === 'rejected') throw one.reason
+    if (processors.length > 1) {
+      for (const { pid } of brokers) pin(pid, processors.slice(0, 1))
+      pin(process.pid, processors.slice(1, 2))
+    }
     // Acquired after the yes, as it must hold from acquisition on; the same bytes for all.
     await pause(5)
     const messages = messagesAt(Date.now())
     const lanes: Lane[] = []
     for (const broker of brokers) lanes.push(await Lane.open(broker, qos, messages))
-    for (const lane of lanes) await lane.round(roundMs)
+    for (const lane of lanes) await lane.round(Math.max(WARM_UP_MS, roundMs * 1.5))
     checkContent(lanes)
     const figures: Figure[][] = []
     for (let round = 0; round < rounds; round++) {
@@ -100,7 +113,7 @@ function rowOf(kind: Kind, qos: Qos, figures: readonly (readonly Figure[])[], at
   return {
     name: `QoS ${qos}: ${kind}${kind === 'parapet' && qos === 1 ? ', durable' : ''}`, perSecond: Math.round(median(own.map(({ perSecond }) => perSecond))),
     vsAedes: rounded(median(ratios)), spread: [rounded(Math.min(...ratios)), rounded(Math.max(...ratios))],
-    cpuUs: rounded(median(own.map(({ cpuUs }) => cpuUs))), generator: rounded(median(own.map(({ generator }) => generator))), lost: own.reduce((sum, { lost }) => sum + lost, 0),
+    cpuUs: rounded(median(own.map(({ cpuUs }) => cpuUs))), vsAedesByCpu: rounded(median(figures.map((turn) => turn[0]!.cpuUs / turn[at]!.cpuUs))), generator: rounded(median(own.map(({ generator }) => generator))), lost: own.reduce((sum, { lost }) => sum + lost, 0),
   }
 }
 
@@ -151,6 +164,9 @@ class Lane {
   #sent = 0
   #arrived = 0
   #isSending = false
+  #granted: () => void = () => undefined
+  /** Packet ids of what one read brought, answered in one write. */
+  readonly #answers: number[] = []
   /** The payload that arrived last. */
   newest: Buffer = Buffer.alloc(0)
 
@@ -175,8 +191,6 @@ class Lane {
     }
     return lane
   }
-
-  #granted: () => void = () => undefined
 
   /** Sends for so long, then waits until all of it has arrived. */
   async round(ms: number): Promise<Figure> {
@@ -221,20 +235,13 @@ class Lane {
     const onTheWay = this.#sent - this.#arrived
     // At QoS 0 nothing tells whose messages have arrived: each terminal may have its share of what is still allowed on the way.
     const room = this.#qos === 0 ? Math.ceil((TERMINALS * WINDOW - onTheWay) / TERMINALS) : Math.min(WINDOW - this.#unacked[machine]!, ON_THE_WAY - onTheWay)
-    if (room <= 0) return
+    if (room < AT_ONCE) return
     const frames = this.#frames[machine]!
-    const pieces: Buffer[] = []
-    for (let n = 0; n < room; n++) {
-      const frame = frames[this.#turns[machine]!++ % VARIANTS]!
-      pieces.push(frame.bytes)
-    }
-    const bytes = Buffer.concat(pieces)
+    const next = Array.from({ length: room }, () => frames[this.#turns[machine]!++ % VARIANTS]!)
+    const bytes = Buffer.concat(next.map((frame) => frame.bytes))
     if (this.#qos === 1) {
-      // All frames of a terminal are equally long but for the varints in them, so each tells where its packet id lies.
       let at = 0
-      let turn = this.#turns[machine]! - room
-      for (let n = 0; n < room; n++, turn++) {
-        const frame = frames[turn % VARIANTS]!
+      for (const frame of next) {
         this.#ids[machine] = (this.#ids[machine]! % 65_535) + 1
         bytes.writeUInt16BE(this.#ids[machine]!, at + frame.idAt)
         at += frame.bytes.length
@@ -244,9 +251,6 @@ class Lane {
     this.#sent += room
     this.#terminals[machine]!.write(bytes)
   }
-
-  /** Ids of the pieces in hand, answered in one write. */
-  #answers: number[] = []
 
   #delivered(first: number, body: Buffer): void {
     if (first >> 4 === SUBACK) return this.#granted()
@@ -324,7 +328,6 @@ async function startAedes(kind: Exclude<Kind, 'parapet'>): Promise<Broker> {
     child.once('exit', () => failed(new Error(`${kind} did not start`)))
   })
   const pid = child.pid ?? 0
-  pin(pid, BROKER_CPU)
   const ended = new Promise<void>((done) => child.once('exit', () => done()))
   return {
     kind, pid, terminals: port, recipients: port, filter: 'up/#', said: () => '',
@@ -340,7 +343,6 @@ async function startGateway(qos: Qos): Promise<Broker> {
   try {
     writeFileSync(plant.folder.file('rules/awp.yaml'), rulesOf(qos))
     await plant.start(PROFILE === undefined ? {} : { nodeOptions: ['--cpu-prof', `--cpu-prof-dir=${PROFILE}`] })
-    pin(plant.pid, BROKER_CPU)
     for (let machine = 0; machine < TERMINALS; machine++) {
       const terminal = new Terminal(machine, { qos: 1 })
       await terminal.connect(plant.ports.terminals)
@@ -362,7 +364,6 @@ async function startGateway(qos: Qos): Promise<Broker> {
   }
 }
 
-/** Folder for a CPU profile of the gateway. */
 const PROFILE = process.env.PARAPET_BENCH_PROFILE
 
 /** The benchmark's job (minimise.ts): six fields dropped, a pseudonym, a grid, round_time, the rest kept; on the ground of a yes. */
@@ -401,16 +402,20 @@ outputs:
 
 // --------------------------------------------------------------------------------------------------------------- processor
 
-const BROKER_CPU = 0
-const GENERATOR_CPU = 1
-
-/** All threads of a process on one processor; false where the system has no taskset or only one processor. */
-function pin(pid: number, cpu: number): boolean {
-  return availableParallelism() > 1 && spawnSync('taskset', ['-a', '-c', '-p', String(cpu), String(pid)], { stdio: 'ignore' }).status === 0
+/** Those that a process may run on; none where the system has no taskset. */
+function processorsOf(pid: number): number[] {
+  const { stdout, status } = spawnSync('taskset', ['-c', '-p', String(pid)], { encoding: 'utf8' })
+  if (status !== 0) return []
+  return (stdout.split(': ')[1] ?? '').trim().split(',').flatMap((range) => {
+    const [from = 0, to = from] = range.split('-').map(Number)
+    return Array.from({ length: to - from + 1 }, (_, n) => from + n)
+  })
 }
 
-function unpin(pid: number): void {
-  spawnSync('taskset', ['-a', '-c', '-p', `0-${1_023}`, String(pid)], { stdio: 'ignore' })
+/** All threads of a process. */
+function pin(pid: number, processors: readonly number[]): void {
+  const { status } = spawnSync('taskset', ['-a', '-c', '-p', processors.join(), String(pid)], { stdio: 'ignore' })
+  if (status !== 0) throw new Error(`process ${pid} cannot be pinned`)
 }
 
 /** Processor time of a process so far; 0 where the system does not tell. [proc(5), in ticks of 10 ms] */

@@ -2,7 +2,7 @@
  * Wiring: introduces the rooms to each other. Reads like the data path: terminals -> ingress -> pipeline -> outbox -> outlets.
  * The one file that knows all rooms.
  */
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
@@ -31,7 +31,7 @@ import { formatFinding, GatewayError, type Finding } from './domain/errors.ts'
 import { LIMITS } from './domain/limits.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId } from './domain/ids.ts'
 import type { Basis, BasisEntry, Policy } from './domain/policy.ts'
-import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector } from './domain/ports.ts'
+import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector, Random } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
@@ -75,6 +75,23 @@ export interface Address {
 }
 
 export const SYSTEM_CLOCK: Clock = { now: Date.now, monotonic: () => performance.now() }
+
+/**
+ * Random bytes from a pool, as one call to the system for each record costs more than minimising it. What it returns holds until the pool is
+ * filled again, so whoever keeps it copies it, as the outbox does.
+ */
+function pooledRandom(): Random {
+  const pool = Buffer.alloc(8_192)
+  let used = pool.length
+  return (bytes) => {
+    if (used + bytes > pool.length) {
+      randomFillSync(pool)
+      used = 0
+    }
+    used += bytes
+    return pool.subarray(used - bytes, used)
+  }
+}
 
 const GRACE_MS = 3_000
 /** How long readiness speaks of an output without room after it was seen last; terminals try again twice a second. */
@@ -229,7 +246,7 @@ class Running implements Gateway, Control {
       },
     }
     this.#pipeline = createPipeline({
-      random: randomBytes,
+      random: pooledRandom(),
       machines: () => registries.machines,
       sessions: books.sessions,
       consent: books.states,

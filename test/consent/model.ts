@@ -66,8 +66,10 @@ export class ReferenceModel {
     if (word === 'granted' || word === 'local_only') {
       if (late === 'names another' || (late === 'names nothing' && before !== undefined && before.word !== 'requested')) return false
     }
+    // To keep it to the site is less than the yes before: there what was acquired under that stays covered without a break.
+    const sinceMs = word === 'local_only' && before?.word === 'granted' ? before.sinceMs : this.#timeMs
     // To be asked is no answer and changes none.
-    if (word !== 'requested' || before === undefined || before.word === 'ended') this.#cells.set(key, { word, sinceMs: this.#timeMs, untilMs })
+    if (word !== 'requested' || before === undefined || before.word === 'ended') this.#cells.set(key, { word, sinceMs, untilMs })
     return true
   }
 
