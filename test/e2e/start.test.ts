@@ -78,12 +78,13 @@ describe('the first start', () => {
     ms = await serve.ready()
   })
 
-  it('is ready within five seconds', () => {
+  it('is ready within seconds', () => {
     // Nothing but Node takes some 50 ms. On a machine so busy that it takes longer than 250, five seconds stretch likewise.
     const began = performance.now()
     spawnSync(process.execPath, ['-e', ''])
     const bare = performance.now() - began
-    expect(ms).toBeLessThan(5_000 * Math.max(1, bare / 250))
+    // About one and a half on a quiet machine; the bound is for gross regressions, also beside other work.
+    expect(ms).toBeLessThan(10_000 * Math.max(1, bare / 250))
   })
 
   it('says what listens where and what to try next', () => {
