@@ -76,23 +76,6 @@ export interface Address {
 
 export const SYSTEM_CLOCK: Clock = { now: Date.now, monotonic: () => performance.now() }
 
-/**
- * Random bytes from a pool, as one call to the system for each record costs more than minimising it. What it returns holds until the pool is
- * filled again, so whoever keeps it copies it, as the outbox does.
- */
-function pooledRandom(): Random {
-  const pool = Buffer.alloc(8_192)
-  let used = pool.length
-  return (bytes) => {
-    if (used + bytes > pool.length) {
-      randomFillSync(pool)
-      used = 0
-    }
-    used += bytes
-    return pool.subarray(used - bytes, used)
-  }
-}
-
 const GRACE_MS = 3_000
 /** How long readiness speaks of an output without room after it was seen last; terminals try again twice a second. */
 const FULL_MS = 10_000
@@ -332,10 +315,11 @@ class Running implements Gateway, Control {
     const ingress = this.#ingress
     const { terminals, recipients, admin } = this.#config.listen
     this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
-    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: (socket, via) => {
-        this.#endDue()
-        egress.accept(socket, via)
-      }, count: atRecipients, log }))
+    const admit: typeof egress.accept = (socket, via) => {
+      this.#endDue()
+      egress.accept(socket, via)
+    }
+    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: admit, count: atRecipients, log }))
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
       host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
@@ -981,9 +965,26 @@ function nextStep(last: string | undefined, isUnlisted: boolean): string {
     case undefined: return 'No message of this machine has reached this output\'s streams since the gateway started: look at the terminal\'s connection and topic.'
     case 'forwarded': return 'Messages are forwarded: look at the recipient\'s subscription.'
     case 'no_subscriber': return 'Messages are minimised, but the recipient has no subscription here: subscribe with its user name to the output\'s topics.'
-    case 'closed': case 'forbidden': return 'The legal basis is not met for this message: see parapet explain for what each consent state gives.'
+    case 'closed': case 'forbidden': case 'no_transfer': return 'The legal basis is not met for this message: see parapet explain for what each consent state gives.'
     case 'when_false': return 'The output\'s `when` is false for these messages: see parapet explain --message.'
     default: return `The last message was not forwarded (${last}): see parapet explain --message with a message of this kind.`
+  }
+}
+
+/**
+ * Random bytes from a pool, as one call to the system for each record costs more than minimising it. What it returns holds until the pool is
+ * filled again, so whoever keeps it copies it, as the outbox does.
+ */
+function pooledRandom(): Random {
+  const pool = Buffer.alloc(8_192)
+  let used = pool.length
+  return (bytes) => {
+    if (used + bytes > pool.length) {
+      randomFillSync(pool)
+      used = 0
+    }
+    used += bytes
+    return pool.subarray(used - bytes, used)
   }
 }
 

@@ -88,6 +88,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const topics: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const bases: string[] = Array.from({ length: LIMITS.outputs }, () => '')
   const variants = new Int8Array(LIMITS.outputs)
+  /** Why each gets nothing, and how many of its fields could not be transformed. */
+  const verdicts = new Int16Array(LIMITS.outputs)
+  const failed = new Int32Array(LIMITS.outputs)
   const fits = new Int8Array(LIMITS.outputs)
   const replaced = new Int8Array(LIMITS.outputs)
   const slots: (Slot | undefined)[] = Array.from({ length: LIMITS.outputs }, () => undefined)
@@ -127,9 +130,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       }
     }
     if (entry === undefined) return refuse(publish, undefined, Verdict.no_case.code)
-    entry.received.add()
-    receivedBytes.add(length)
-    if (facts.machine !== '' && facts.machine !== machine.id) return refuse(publish, entry, Verdict.foreign_machine.code)
+    if (facts.machine !== '' && facts.machine !== machine.id) return refuseReceived(publish, entry, Verdict.foreign_machine.code)
 
     // Attribute and decide: whatever is in doubt stays "nobody known".
     const at = Number.isNaN(facts.eventMs) ? publish.receivedAtMs : facts.eventMs
@@ -137,13 +138,13 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const signMs = entry.stream.time === undefined || parts.arrivalIsTime === true ? at : facts.eventMs
     if (entry.session !== undefined) {
       const fault = entry.session.before(scratch, length, machine, signMs, publish.receivedAtMs)
-      if (fault < 0) return refuse(publish, entry, fault)
+      if (fault < 0) return refuseReceived(publish, entry, fault)
     }
     decide(now, entry, machine, at, publish.receivedAtMs)
     if (entry.session?.after(machine, signMs, publish.receivedAtMs) === true) forgetPerson(decision)
     if (entry.choice !== undefined && parts.onChoice !== undefined) {
       const read = entry.choice(scratch, length)
-      if (typeof read === 'number') return refuse(publish, entry, read)
+      if (typeof read === 'number') return refuseReceived(publish, entry, read)
       parts.onChoice({
         ...read, machine, signedOn: decision.known ? decision.operator : undefined, eventMs: facts.eventMs, receivedMs: publish.receivedAtMs,
         lateLimitMs: now.policy.subject.lateLimitMs, payload: publish.payload,
@@ -165,15 +166,17 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     for (let i = 0; i < outputs.length; i++) {
       const output = outputs[i] as OutputEntry
       to[i] = 0
+      verdicts[i] = 0
+      failed[i] = 0
       if (output.stopped !== undefined) {
-        withhold(publish, entry, output, Verdict.output_stopped.code)
+        withhold(i, Verdict.output_stopped.code)
         continue
       }
       // The countries of whoever may be concerned count, also of people whose yes does not: the strictest of all (rules-language 3.1).
       const basis = stricterOf(output, machine.country)
       const state = gate(output.output, basis, decision)
       if (state === Gate.closed || basis === undefined) {
-        withhold(publish, entry, output, basis === undefined || basis.basis === 'forbidden' ? Verdict.forbidden.code : Verdict.closed.code)
+        withhold(i, basis === undefined || basis.basis === 'forbidden' ? Verdict.forbidden.code : Verdict.closed.code)
         continue
       }
       const variant = variantIndex(state === Gate.yes, operatorFieldsAllowed(output.output, basis, decision))
@@ -182,17 +185,17 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (scratch.length - end < RESULT_ROOM) scratch = larger(scratch, end)
       parts.cells.begin()
       const result = output.run[variant]!(scratch, 0, length, scratch, end, context)
-      if (context.failures > 0) output.failures.add(context.failures)
+      failed[i] = context.failures
       if (result < 0) {
         parts.cells.undo()
         // [G3] one malformed message goes nowhere, not to some. But what is too long for one output is no reason to keep it from another (G2).
-        if (result !== Verdict.too_big.code && isRefusal(result)) return refuse(publish, entry, result)
-        withhold(publish, entry, output, result === Verdict.too_big.code ? Verdict.result_too_big.code : result)
+        if (result !== Verdict.too_big.code && isRefusal(result)) return refuseReceived(publish, entry, result)
+        withhold(i, result === Verdict.too_big.code ? Verdict.result_too_big.code : result)
         continue
       }
       if (result - end > LIMITS.resultBytes) {
         parts.cells.undo()
-        withhold(publish, entry, output, Verdict.result_too_big.code)
+        withhold(i, Verdict.result_too_big.code)
         continue
       }
       if (verifyEvery > 0 && ++unverified >= verifyEvery) {
@@ -201,7 +204,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
         const found = verify(output.plans[variant] as Plan, scratch, end, result)
         if (found !== undefined) {
           stop(now, output, found)
-          withhold(publish, entry, output, Verdict.unverified.code)
+          withhold(i, Verdict.unverified.code)
           continue
         }
       }
@@ -209,7 +212,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (emission !== undefined) {
         if (!emission.offer(machine.id, at, publish.receivedAtMs, scratch, end, result)) {
           parts.cells.undo()
-          withhold(publish, entry, output, Verdict.sampled.code)
+          withhold(i, Verdict.sampled.code)
           continue
         }
         slots[i] = emission.slot
@@ -235,8 +238,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       count++
     }
     context.decoded = undefined
-    if (count === 0) return 0
-    const taken = makeRoom(publish, entry, count, urgentOnly)
+    const taken = count === 0 ? 0 : makeRoom(entry, count, urgentOnly)
+    note(publish, entry)
 
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
@@ -255,8 +258,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
    * All results of a message are taken or none, and then the terminal keeps it. But a safety or legal record never waits for the
    * room of another output: what does not fit beside it is let go of and counted. [G6]
    */
-  function makeRoom(publish: Publish, entry: StreamEntry, count: number, urgentOnly: boolean): number {
-    const { outputs } = entry
+  function makeRoom({ outputs }: StreamEntry, count: number, urgentOnly: boolean): number {
     let left = count
     let urgent = false
     let asked = 0
@@ -274,7 +276,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0 || fits[i] === 1) continue
       to[i] = 0
-      withhold(publish, entry, outputs[i] as OutputEntry, Verdict.quota.code)
+      withhold(i, Verdict.quota.code)
     }
     return left
   }
@@ -316,7 +318,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       decision.known = true
       decision.operator = identity.operator
       decision.country = identity.country
-      if (isTimeless) forgetPerson(decision)
+      // A card that stands for somebody else at one end of a batch is nobody's.
+      if (isTimeless || (toMs > fromMs && (holderOf(fromMs) !== identity.operator || holderOf(toMs) !== identity.operator))) forgetPerson(decision)
       return
     }
     if (toMs > fromMs) sessions.decideSpan(machine, fromMs, toMs, receivedAtMs, decision)
@@ -327,6 +330,10 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       const named = parts.identities.find(facts.operator, eventMs)
       if (named?.operator !== decision.operator) forgetPerson(decision, named?.operator)
     }
+  }
+
+  function holderOf(atMs: number): OperatorId | undefined {
+    return parts.identities.find(facts.operator, atMs)?.operator
   }
 
   function recordOf(now: Snapshot, entry: StreamEntry, output: OutputEntry, i: number, machine: Machine, acquiredAtMs: number, receivedAtMs: number): OutboxRecord {
@@ -377,9 +384,33 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     return code
   }
 
-  function withhold(publish: Publish, entry: StreamEntry, output: OutputEntry, code: number): void {
-    output.counters.withheld(code)
-    parts.onVerdict?.(publish.machine, entry, output, code)
+  /** A message of a stream that is known: it counts as received as well. */
+  function refuseReceived(publish: Publish, entry: StreamEntry, code: number): number {
+    receive(publish, entry)
+    return refuse(publish, entry, code)
+  }
+
+  function receive({ payload }: Publish, entry: StreamEntry): void {
+    entry.received.add()
+    receivedBytes.add(payload.length)
+  }
+
+  /** Why an output gets nothing. Counted by `note`: a message that the outbox has no room for comes again, and must not count each time. */
+  function withhold(i: number, code: number): void {
+    verdicts[i] = code
+  }
+
+  function note(publish: Publish, entry: StreamEntry): void {
+    receive(publish, entry)
+    const { outputs } = entry
+    for (let i = 0; i < outputs.length; i++) {
+      const output = outputs[i] as OutputEntry
+      if ((failed[i] as number) > 0) output.failures.add(failed[i])
+      const code = verdicts[i] as number
+      if (code === 0) continue
+      output.counters.withheld(code)
+      parts.onVerdict?.(publish.machine, entry, output, code)
+    }
   }
 
   return {

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { verdictName } from '../src/domain/verdict.ts'
 import { loadRules } from '../src/config/rules.ts'
 import { nobody, type Decision } from '../src/domain/consent.ts'
+import type { OutputId, StreamId } from '../src/domain/ids.ts'
 import type { OutboxRecord } from '../src/domain/ports.ts'
 import type { Emit, Policy } from '../src/domain/policy.ts'
 import type { MessageShape } from '../src/domain/schema.ts'
@@ -121,7 +122,7 @@ describe('one output does not decide over another', () => {
   const position = '[(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: LINKABLE }]'
   const own = schemasFromText({ 'p.proto': `syntax = "proto3"; package p; message M { string note = 1 ${plain}; optional int32 n = 2 ${plain}; sint32 la = 3 ${position}; sint32 lo = 4 ${position}; }` })
 
-  function running(outputs: string): (body: Record<string, unknown>) => { said: string[]; sent: OutboxRecord[] } {
+  function running(outputs: string, room: () => boolean = () => true, metrics = createMetrics()): (body: Record<string, unknown>) => { said: string[]; sent: OutboxRecord[] } {
     const { policy: small, findings } = loadRules('p.yaml', `
 version: 1
 policy: { id: p, effective: 2026-01-01, notice: "https://example.com/privacy" }
@@ -132,11 +133,11 @@ ${outputs}`, { schemas: own })
     if (small === undefined) throw new Error(findings.map(({ text }) => text).join('\n'))
     const said: string[] = []
     const sent: OutboxRecord[] = []
-    const metrics = createMetrics()
+    metrics.useRules(small.outputs.map(({ id }) => id), small.streams.map(({ id }) => id))
     const pipeline = createPipeline({
       random: () => new Uint8Array(16), machines: () => ({ get: () => machine, size: 1, all: () => [] }),
       sessions: { decide: () => {} }, consent: {}, identities: { find: () => undefined },
-      outbox: { room: () => true, accept: (record: OutboxRecord) => void sent.push({ ...record, payload: Buffer.from(record.payload) }) },
+      outbox: { room, accept: (record: OutboxRecord) => void sent.push({ ...record, payload: Buffer.from(record.payload) }) },
       cells: createCells(), metrics, ledgerHealthy: () => true, onVerdict: (_machine: unknown, _stream: unknown, output: { output: { id: string } } | undefined, code: number) => void said.push(`${output?.output.id ?? ''} ${code === 0 ? 'sent' : verdictName(code)}`),
     } as unknown as PipelineParts)
     pipeline.swap(buildSnapshot(small, {
@@ -150,6 +151,18 @@ ${outputs}`, { schemas: own })
     }
   }
   const output = (id: string, rest: string): string => `  ${id}: { recipient: { id: r-${id}, role: controller, region: EU }, purpose: operate, basis: contract, to: { topic: "${id}/x" }, streams: { s: ${rest} } }\n`
+
+  test('a message that there is no room for counts once, however often it is tried', () => {
+    let full = true
+    const metrics = createMetrics()
+    const publish = running(output('a', '{ keep: [note] }') + output('b', '{ require: [n], keep: [n] }'), () => !full, metrics)
+    for (let n = 0; n < 3; n++) expect(() => publish({ note: 'x' })).toThrow('no room')
+    full = false
+    expect(publish({ note: 'x' }).said).toEqual(['b required_missing', 'a sent'])
+    expect([metrics.output('a' as OutputId).forwarded.value, metrics.output('b' as OutputId).reasons()]).toEqual([1, { required_missing: 1 }])
+    expect(metrics.stream('s' as StreamId).value).toBe(1)
+    expect(metrics.counter('received_bytes_total').value).toBe(3)
+  })
 
   test('what is too long for one is withheld from that one', () => {
     const publish = running(output('a', '{ fields: { note: { mask: { with: "\u{1F600}" } } } }') + output('b', '{ keep: [note] }') + output('c', '{ keep: [n] }'))
@@ -173,4 +186,38 @@ ${outputs}`, { schemas: own })
     })
     expect(shown[1]).toBe(shown[0])
   })
+})
+
+test('without operator sessions a batch names nobody when its card changed hands within it', () => {
+  const schema = schemasFromText({
+    'q.proto': `syntax = "proto3"; package q;
+      message One { uint32 dt_ms = 1 [(parapet.v1.privacy) = { category: "time", unit: "ms" }]; }
+      message M { uint64 time_ms = 1 [(parapet.v1.privacy) = { category: "time", unit: "ms" }]; string card = 2 [(parapet.v1.privacy) = { subject: OPERATOR, personal: ALWAYS }];
+        repeated One e = 3; uint32 n = 4 [(parapet.v1.privacy) = { category: "operation", class: BASIC, personal: NEVER }]; }`,
+  })
+  const { policy: small, findings } = loadRules('q.yaml', `
+version: 1
+policy: { id: q, effective: 2026-01-01, notice: "https://example.com/privacy" }
+streams: { s: { topic: "up/{machine}/s", message: q.M, operator: card, time: { field: time_ms, unit: ms } } }
+purposes: { operate: { about: "work", clause: P10 } }
+outputs:
+  a: { recipient: { id: r, role: controller, region: EU }, purpose: operate, basis: contract, to: { topic: "a/x" }, streams: { s: { keep: [n] } } }
+`, { schemas: schema })
+  expect(findings.filter(({ severity }) => severity === 'error')).toEqual([])
+  const decided: unknown[] = []
+  const metrics = createMetrics()
+  const pipeline = createPipeline({
+    random: () => new Uint8Array(16), machines: () => ({ get: () => ({ ...machine, operatorCollection: 'on' }), size: 1, all: () => [] }),
+    sessions: {}, consent: { fill: () => true }, identities: { find: (_card: string, atMs: number) => ({ operator: atMs < at + 5_000 ? 'op-ada' : 'op-ben', kind: 'personal', country: undefined }) },
+    outbox: { room: () => true, accept: () => {} }, cells: createCells(), metrics, ledgerHealthy: () => true,
+    onDecision: (_stream: unknown, { known, operator }: Decision) => void decided.push([known, operator]),
+  } as unknown as PipelineParts)
+  pipeline.swap(buildSnapshot(small as Policy, {
+    keys: offlineKeys(), engine: ENGINE, keyId: '', metrics, sessions: { signOn: () => {}, signOff: () => {} },
+    matcher: (streams) => () => ({ streams, machine: undefined, fleet: undefined }),
+  }))
+  for (const dt of [4_000, 6_000]) {
+    pipeline.handle({ topic: 'up/SN-1/s', payload: schema.encode('q.M', { time_ms: String(at), card: 'K7', n: 5, e: [{ dt_ms: dt }] }), qos: 1, machine: 'SN-1', receivedAtMs: at + 10_000, isWill: false })
+  }
+  expect(decided).toEqual([[true, 'op-ada'], [false, undefined]])
 })

@@ -168,7 +168,11 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     const isBehind = qos > 0 && terminal.stalled.length > 0
     const handled = handle(publish, isBehind)
     empty(packet)
-    if (qos === 0) return answer(null)
+    if (qos === 0) {
+      // [MQTT-4.3.1-1] Nobody sends it again: lost, and counted.
+      if (handled === NO_ROOM) count('handle.no_room')
+      return answer(null)
+    }
     if (isBehind && handled !== NO_ROOM) {
       if (qos === 2) terminal.session.ids.set(id, IdState.pending)
       return stall(terminal, { publish: { ...publish, payload: EMPTY }, id, answer, taken: takenNow(handled) })

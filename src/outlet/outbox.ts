@@ -180,7 +180,7 @@ export class DurableOutbox implements Outbox {
       this.#countUnknown()
     } catch (cause) {
       this.#db.close()
-      const code = codeOf(cause)
+      const code = codeOf(cause) ?? (cause instanceof SyntaxError ? DAMAGED_TEXT : undefined)
       throw code === undefined ? cause : damaged(code)
     }
     const sweepMs = options.sweepMs ?? 1_000
@@ -1201,6 +1201,8 @@ const COUNT_MS = 50
 const STRAIGHT_KEPT = 65_536
 const COLLECT_SWEEPS = 60
 const OWED = 1_024
+/** SQLITE_CORRUPT, for a text in a row that cannot be read. */
+const DAMAGED_TEXT = 11
 /** How long it is remembered that a window is over: longer than any message may be late. */
 const WINDOWS_MS = 30 * 86_400_000
 const ARENA_BYTES = 32_768

@@ -112,6 +112,19 @@ describe('a message from a terminal', () => {
     expect(taken).toEqual(['before', 'm2', 'm3', 'm4'])
   })
 
+  it('at QoS 0 that the outbox has no room for is lost, and counted', async () => {
+    const { port, of } = await stage({
+      handle: () => {
+        throw new GatewayError('OUTBOX-FULL', 'no room')
+      },
+    })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    terminal.send(publishPacket(TOPIC, 'x', 0, 0), publishPacket(TOPIC, 'y', 0, 0))
+    await until(() => of('handle.no_room') === 2)
+    expect(of('kill.outbox')).toBe(0)
+  })
+
   it.each([1, 2] as const)('of safety passes those that wait for room at QoS %i, and is acknowledged in its turn [MQTT-4.6.0-2]', async (qos) => {
     let full = true
     const taken: string[] = []

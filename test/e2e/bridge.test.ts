@@ -105,4 +105,38 @@ describe('a gateway with a bridge', () => {
     expect([new Set(ids).size, ids.length]).toEqual([ids.length, ids.length])
     expect(ids.length).toBeGreaterThanOrEqual(30)
   })
+
+  /** Of every name, id, card, topic and text that came in: nothing over the bridge, in the log, in metrics or in what needs no privacy role. */
+  it.each([['MQTT 5', 5, ''], ['an envelope in 3.1.1', 4, ', protocol: 4, envelope: true'], ['batches', 5, ', batch: { messages: 4, within: 50ms, compress: zstd }']] as const)('shows nobody what came in: %s', async (_, protocol, more) => {
+    const cloud = await Cloud.open({ protocol, answer: (_arrived, nth) => (protocol === 5 && nth === 2 ? 0x87 : 0) })
+    open.push(() => cloud.stop())
+    const folder = folderFor(cloud)
+    if (more !== '') folder.edit('gateway.yaml', (text) => text.replace('window: 8', `window: 8${more}`))
+    folder.edit('rules/awp.yaml', (text) => text.replace('        require: [position]\n', '        require: [position]\n        emit: { every: 1s, hold: true }\n'))
+    folder.edit('machines.yaml', (text) => `${text}SN-CANARY-7f3a: { fleet: demo, model: CANARY-26, labels: { site: CANARY-yard }, country: FR, operator_collection: on, holder: CANARY-rental }\n`)
+    folder.edit('operators.yaml', (text) => `${text}- { id: op-CANARY, kind: personal, country: FR, valid: { from: 2024-01-01 }, cards: ["CARD-CANARY-5b2e"] }\n`)
+    const stage = await Stage.open({ folder })
+    open.push(() => stage.close())
+    const terminal = await stage.terminal('SN-CANARY-7f3a', { clientId: 'CANARY-modem' })
+    const message = (): Record<string, unknown> => ({ time_ms: Date.now(), operator_id: 'CARD-CANARY-5b2e', ...LYON, fix: 3, key_on: true, soc_pct_x10: 825, site_code: 'CANARY-site', display_text: 'Bonjour CANARY' })
+    await terminal.send('operator', { time_ms: Date.now(), op: 'SIGN_ON', operator_id: 'CARD-CANARY-5b2e', display_name: 'A. CANARY' })
+    await terminal.send('consent', { time_ms: Date.now(), operator_id: 'CARD-CANARY-5b2e', purpose: 'improve.statistics', choice: 'GRANT', policy_id: 'awp-2026-11', evidence: Buffer.from('CANARY') })
+    for (let n = 0; n < 6; n++) {
+      await terminal.send('status', message())
+      await new Promise((resolve) => void setTimeout(resolve, 350))
+    }
+    await until(() => cloud.got.length >= (protocol === 5 ? 2 : 1), 'the cloud', 8_000)
+    await terminal.send('consent', { time_ms: Date.now(), operator_id: 'CARD-CANARY-5b2e', purpose: 'improve.statistics', choice: 'WITHDRAW' })
+    const token = await stage.admin<{ token: string }>('POST', '/v1/tokens', { name: 'tuner', role: 'engineer' })
+    const seen: Readonly<Record<string, string>> = {
+      'what the cloud heard': Buffer.concat(cloud.heard).toString('latin1'),
+      'the log': stage.logged.join(''),
+      metrics: [...await stage.counters()].join(),
+      'what an engineer is told': JSON.stringify(await Promise.all(['/v1/status', '/v1/outputs', '/v1/rules', '/readyz'].map((path) => stage.admin<unknown>('GET', path, undefined, token.token)))),
+    }
+    for (const [where, text] of Object.entries(seen)) {
+      expect(text.length, where).toBeGreaterThan(100)
+      expect(text, where).not.toMatch(/CANARY/)
+    }
+  }, 30_000)
 })

@@ -45,6 +45,8 @@ export class Cloud {
   connack: NonNullable<CloudOptions['connack']>
   readonly got: Arrived[] = []
   readonly lines: Line[] = []
+  /** Every byte, of every connection. */
+  readonly heard: Buffer[] = []
   /** When each CONNECT came, in ms of the monotonic clock. */
   readonly connects: number[] = []
   /** Of what was read and not answered, at most. */
@@ -137,7 +139,10 @@ export class Cloud {
         send({ cmd: 'pingresp' })
       }
     })
-    socket.on('data', (chunk: Buffer) => void parse.parse(chunk))
+    socket.on('data', (chunk: Buffer) => {
+      this.heard.push(chunk)
+      parse.parse(chunk)
+    })
   }
 }
 
