@@ -3,14 +3,13 @@
  * The one file that knows all rooms.
  */
 import { randomFillSync } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
 import { createAdmin, type Admin } from './admin/http.ts'
 import { addMachine } from './admin/registry.ts'
 import { openTokens } from './admin/tokens.ts'
-import { acceptRules, type Acceptance } from './acceptance.ts'
-import { AcceptedSets, type AcceptedFiles, type StagedFiles } from './accepted.ts'
+import { Activation } from './activation.ts'
 import { createCredentials, hashCredential } from './broker/identify.ts'
 import { createEgress, type Egress } from './broker/egress.ts'
 import { createIngress, type Ingress } from './broker/ingress.ts'
@@ -26,9 +25,7 @@ import { consentReceipt, historyEntries, principalOf } from './consent/record.ts
 import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
 import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
-import { differenceOf, summaryOf, type Accepted } from './difference.ts'
-import { formatFinding, GatewayError, type Finding } from './domain/errors.ts'
-import { LIMITS } from './domain/limits.ts'
+import { GatewayError, type Finding } from './domain/errors.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId } from './domain/ids.ts'
 import type { Basis, BasisEntry, Policy } from './domain/policy.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector, Random } from './domain/ports.ts'
@@ -36,7 +33,6 @@ import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
 import { createCells } from './minimise/cells.ts'
-import { loadSchemas, schemasFromText } from './minimise/descriptor.ts'
 import { variantIndex } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 import type { Bridge, BridgeCount } from './outlet/bridge.ts'
@@ -46,6 +42,7 @@ import type { Share } from './outlet/room.ts'
 import { covers } from './outlet/selector.ts'
 import { createPipeline, type Pipeline, type PipelineChoice } from './pipeline.ts'
 import { Recollection } from './recollection.ts'
+import { Observers } from './watch/observer.ts'
 import { grantedScope, isScopeWider } from './scope.ts'
 import { buildSnapshot, type OutputEntry, type Snapshot } from './snapshot.ts'
 
@@ -159,15 +156,10 @@ class Running implements Gateway, Control {
   readonly #cells = createCells()
   readonly #keys: PseudonymKeys
   readonly #pipeline: Pipeline
-  readonly #accepted: AcceptedSets
-  /** What is in force. */
-  #active: Accepted | undefined
-  /** What waits for approval, built; after a restart only once it is read again. */
-  #stagedRules: Acceptance | undefined
-  /** Of the set that the rules file holds. */
-  #fileHash = ''
+  readonly #rules: Activation
   readonly #tokens: ReturnType<typeof openTokens>
   readonly #recollection = new Recollection()
+  readonly #observers: Observers
   readonly #person = nobody()
   #ingress: Ingress | undefined
   #egress: Egress | undefined
@@ -175,8 +167,6 @@ class Running implements Gateway, Control {
   #admin: Admin | undefined
   #adminAddress: Address = { host: '', port: 0 }
   #listeners: Listener[] = []
-  #activeSinceMs = 0
-  #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
   #closing = false
   #registryFindings: readonly Finding[] = []
   /** Times at which a card changes hands, ascending: what was cached for one side does not serve the other. */
@@ -184,7 +174,6 @@ class Running implements Gateway, Control {
   #stopWatching: () => void = () => {}
   #sweepTimer: NodeJS.Timeout | undefined
   #endTimer: NodeJS.Timeout | undefined
-  #reloading: Promise<readonly Finding[]> = Promise.resolve([])
   #verifying: ReturnType<Control['verifyLedger']> | undefined
   /** What the message in hand must wait for before it is acknowledged. */
   #carriedOut: Promise<void> | undefined
@@ -196,9 +185,9 @@ class Running implements Gateway, Control {
     this.#startedAtMs = parts.clock.now()
     const { books, clock, metrics, root } = parts
     this.#registries = new Registries(config)
+    this.#observers = new Observers((error) => parts.log.error('what looked at the traffic failed and has ended; the traffic goes on', { error }))
     this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
-    this.#accepted = new AcceptedSets(config.data)
     this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, shareOf: (output) => this.#shares.get(output), held: (record) => record.subjects.some((subject) => books.holds.has(subject)), tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
     const registries = this.#registries
     // A yes that ended by its time or by wider rules takes with it what waits under it, as a withdrawal does.
@@ -241,7 +230,19 @@ class Running implements Gateway, Control {
       orderBase: this.#outbox.epoch * 2 ** 32,
       ledgerHealthy: () => books.ledger.healthy,
       onChoice: (choice) => this.#takeChoice(choice),
-      onVerdict: (machine, stream, output, code) => this.#recollection.note(machine, stream?.stream.id, output?.output.id, code, clock.now()),
+      onVerdict: (publish, stream, output, code) => {
+        this.#recollection.note(publish.machine, stream?.stream.id, output?.output.id, code, clock.now())
+        if (output === undefined) this.#observers.refused(publish, stream?.stream, code)
+      },
+      onDecided: (publish, { stream }, decision) => this.#observers.decided(publish, stream, decision),
+    })
+    this.#rules = new Activation({
+      config, clock, log: parts.log, metrics, keys: this.#keys, engine: engineOf(config),
+      enforce: (policy) => this.#enforce(policy),
+      record: (type, body) => {
+        if (books.ledger.healthy) books.ledger.append({ type, body })
+      },
+      isClosing: () => this.#closing,
     })
   }
 
@@ -259,7 +260,7 @@ class Running implements Gateway, Control {
   async open(): Promise<void> {
     const { log, clock, metrics } = this.#parts
     this.#loadRegistries()
-    await this.#loadRules()
+    await this.#rules.load()
     const counting = (listener: string) => (name: BrokerCount, by?: number): void => this.#count(listener, name, by)
     const credentials = createCredentials()
     const broker = { clock, log, credentials }
@@ -368,21 +369,21 @@ class Running implements Gateway, Control {
 
   /** One reload at a time; a second request while one runs reads the files again after it. */
   reload(): Promise<readonly Finding[]> {
-    this.#reloading = this.#reloading.catch(() => []).then(async () => {
-      if (this.#closing) return []
+    if (this.#closing) return Promise.resolve([])
+    return this.#rules.inTurn(async () => {
       this.#loadRegistries()
-      const findings = await this.#loadRules()
+      const findings = await this.#rules.load()
       this.#ingress?.recheck()
       this.#egress?.recheck()
       return findings
     })
-    return this.#reloading
   }
 
   async close(): Promise<void> {
     if (this.#closing) return
     this.#closing = true
     this.#stopWatching()
+    this.#observers.close()
     clearInterval(this.#sweepTimer)
     clearInterval(this.#endTimer)
     await this.#admin?.close()
@@ -439,104 +440,9 @@ class Running implements Gateway, Control {
     for (const machine of this.#outbox.machinesWithSubjects()) if (!isOn(machine)) this.#outbox.purge({ machine }, 'device_setting')
   }
 
-  /** Builds everything beside the old, swaps once; a refused file leaves the old set active, and one that widens something waits for approval. */
-  async #loadRules(by = FILE): Promise<readonly Finding[]> {
-    const { log, metrics, clock } = this.#parts
-    const schemas = loadSchemas(this.#config.proto)
-    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#keys, engine: engineOf(this.#config), bridges: this.#config.bridges })
-    const { policy } = acceptance
-    metrics.count('rules_loads_total', 1, policy === undefined ? 'refused' : 'accepted')
-    // After a restart the set that was approved last is in force, whatever the file says now.
-    if (this.#pipeline.active === undefined) await this.#restoreRules(acceptance)
-    if (policy === undefined) {
-      this.#refused = { atMs: clock.now(), findings: acceptance.findings }
-      const first = acceptance.findings.find((finding) => finding.severity === 'error')
-      log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: first?.code ?? '', line: first?.place.line ?? 0 })
-      return acceptance.findings
-    }
-    this.#refused = undefined
-    this.#fileHash = policy.hash
-    this.#propose(acceptance, { file: acceptance.file, text: acceptance.text, proto: schemas.files, hash: policy.hash, policy: policy.id, day: dayOf(clock.now()) }, { by, origin: 'file' })
-    return []
-  }
-
-  async #restoreRules(fromFile: Acceptance): Promise<void> {
-    const kept = this.#accepted.active
-    if (kept === undefined) return
-    const acceptance = fromFile.policy?.hash === kept.hash ? fromFile : await this.#acceptKept(kept)
-    if (acceptance.policy !== undefined) this.#activate(acceptance, { by: 'start' })
-    else this.#parts.log.error('the set of rules that was in force is no longer accepted by this version', { rules: kept.hash.slice(0, 16), code: acceptance.findings.find((finding) => finding.severity === 'error')?.code ?? '' })
-  }
-
-  /** With the schemas of then, and judged by the day on which it was accepted. */
-  #acceptKept(kept: AcceptedFiles): Promise<Acceptance> {
-    return acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#keys, engine: engineOf(this.#config), text: kept.text, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
-  }
-
-  /** Activates what widens nothing for anybody; stages the rest. */
-  #propose(acceptance: Acceptance, files: AcceptedFiles, { by, origin }: { readonly by: string; readonly origin: StagedFiles['origin'] }): void {
-    const { log, metrics, clock } = this.#parts
-    const waiting = this.#accepted.staged
-    if (acceptance.policy === undefined) return
-    if (files.hash === this.#active?.policy.hash) {
-      // The file holds what is active again, so what it held in between is no longer wanted.
-      if (waiting?.origin === 'file') this.#discard(waiting, by)
-      return
-    }
-    if (origin === 'file' && this.#accepted.setAside === files.hash) return
-    if (waiting?.hash === files.hash && !this.#config.trial) {
-      this.#stagedRules = acceptance
-      return
-    }
-    const difference = differenceOf(this.#active, { policy: acceptance.policy, accepted: acceptance.accepted })
-    if (difference.widened === 0 || this.#config.trial) {
-      this.#take(acceptance, files, { by: difference.widened === 0 ? by : 'trial', difference: summaryOf(difference) }, origin)
-      return
-    }
-    if (waiting !== undefined) this.#discard(waiting, by)
-    this.#accepted.stage({ ...files, sinceMs: clock.now(), by, origin, approvals: [], difference: { ...difference, changes: difference.changes.slice(0, LIMITS.findings) } })
-    this.#stagedRules = acceptance
-    metrics.count('rules_loads_total', 1, 'staged')
-    this.#record('rules.staged', { hash: files.hash, policy: files.policy, active: this.#active?.policy.hash ?? '', by, difference: summaryOf(difference) })
-    log.warn('rules that widen something wait for approval', { rules: files.hash.slice(0, 16) })
-  }
-
-  /** Durable first, then in force. */
-  #take(acceptance: Acceptance, files: AcceptedFiles, note: Note, origin: StagedFiles['origin']): void {
-    const { staged: waiting, active } = this.#accepted
-    if (waiting !== undefined && waiting.hash !== files.hash) this.#discard(waiting, note.by)
-    this.#accepted.putAside(origin === 'rollback' ? active?.hash : undefined)
-    this.#accepted.activate(files)
-    this.#stagedRules = undefined
-    this.#activate(acceptance, note)
-  }
-
-  #discard(waiting: StagedFiles, by: string): void {
-    this.#accepted.unstage()
-    this.#stagedRules = undefined
-    this.#record('rules.discarded', { hash: waiting.hash, policy: waiting.policy, by })
-  }
-
-  #record(type: 'rules.staged' | 'rules.approved' | 'rules.activated' | 'rules.discarded', body: Readonly<Record<string, unknown>>): void {
-    const { ledger } = this.#parts.books
-    if (ledger.healthy) ledger.append({ type, body })
-  }
-
-  /** One change of the rules at a time, and none while the files are being read. */
-  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const result = this.#reloading.catch(() => []).then(() => {
-      if (this.#closing) throw new GatewayError('CLOSING', 'The gateway is stopping.')
-      return work()
-    })
-    this.#reloading = result.then(() => [], () => [])
-    return result
-  }
-
-  #activate(accepted: Acceptance, note: Note): void {
-    const { books, metrics, log, clock, root } = this.#parts
-    const { policy } = accepted
-    if (policy === undefined || policy.hash === this.#pipeline.active?.policy.hash) return
-    this.#active = { policy, accepted: accepted.accepted }
+  /** Builds everything beside the old, swaps once. */
+  #enforce(policy: Policy): void {
+    const { books, metrics, root } = this.#parts
     metrics.useRules(policy.outputs.map((output) => output.id), policy.streams.map((stream) => stream.id))
     this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
     const identify = (card: string, atMs: number): ReturnType<typeof books.identities.find> => (card === '' ? undefined : books.identities.find(card, atMs))
@@ -568,11 +474,8 @@ class Running implements Gateway, Control {
     })
     this.#parts.consented.policy = policy
     books.usePolicy(policy)
-    const previous = this.#pipeline.active?.policy.hash ?? ''
     this.#pipeline.swap(snapshot)
-    this.#activeSinceMs = clock.now()
-    this.#record('rules.activated', { hash: policy.hash, policy: policy.id, previous, ...note })
-    log.info('rules are active', { rules: policy.hash.slice(0, 16), policy: policy.id })
+    this.#observers.rulesChanged()
   }
 
   // ---------------------------------------------------------------------------------------------------------------- leaving
@@ -708,82 +611,36 @@ class Running implements Gateway, Control {
     return [...this.#parts.books.ledger.clear({ afterSeq: after, limit, ...(type === undefined ? {} : { type }), ...(day === undefined ? {} : { day }) })]
   }
 
-  async validateRules(yaml: string): Promise<readonly Finding[]> {
-    return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, engine: engineOf(this.#config), text: yaml, bridges: this.#config.bridges })).findings
+  rules(): RulesState {
+    return this.#rules.state()
   }
 
   activeRules(): ReturnType<Control['activeRules']> {
-    const kept = this.#accepted.active
-    return kept === undefined || kept.hash !== this.#active?.policy.hash ? undefined : { file: basename(kept.file), text: kept.text, proto: kept.proto, hash: kept.hash, day: kept.day ?? dayOf(this.#parts.clock.now()) }
+    return this.#rules.active()
+  }
+
+  validateRules(yaml: string): Promise<readonly Finding[]> {
+    return this.#rules.validate(yaml)
   }
 
   putRules(yaml: string, by: string): Promise<RulesState> {
-    return this.#inTurn(async () => {
-      const { policy, findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#keys, engine: engineOf(this.#config), text: yaml, bridges: this.#config.bridges })
-      if (policy === undefined) throw refusedRules(findings)
-      // The file stays what the gateway goes by: the next start reads it again.
-      this.#writeRules(yaml)
-      this.#accepted.putAside(undefined)
-      await this.#loadRules(by)
-      return this.rules()
-    })
-  }
-
-  #writeRules(yaml: string): void {
-    const file = existsSync(this.#config.rules) ? realpathSync(this.#config.rules) : this.#config.rules
-    try {
-      writeFileSync(`${file}.new`, yaml, { mode: existsSync(file) ? statSync(file).mode : 0o644, flush: true })
-      renameSync(`${file}.new`, file)
-    } catch (error) {
-      throw new GatewayError('RULES-FILE', `The rules file ${this.#config.rules} cannot be written (${(error as NodeJS.ErrnoException).code ?? 'error'}).`, 'Let this user write it and its folder, or change the file where it comes from.')
-    }
+    return this.#rules.put(yaml, by)
   }
 
   activateRules(by: string): Promise<RulesState> {
-    return this.#inTurn(async () => {
-      this.#accepted.putAside(undefined)
-      const findings = await this.#loadRules(by)
-      if (findings.length > 0) throw refusedRules(findings)
-      return this.rules()
-    })
+    return this.#rules.activate(by)
   }
 
   approveRules(hash: string, reason: string, by: string): Promise<RulesState> {
-    return this.#inTurn(async () => {
-      const { staged } = this.#accepted
-      if (staged === undefined) throw NOTHING_STAGED()
-      if (staged.hash !== hash) throw new GatewayError('RULES-CHANGED', 'The set that waits is another one than you looked at.', 'Look at it again: parapet rules list.')
-      if (staged.approvals.some((one) => one.by === by)) throw new GatewayError('SECOND-APPROVER', 'This token has approved the set already.', 'A second, different token must approve it: see two_person in the gateway file.')
-      const acceptance = this.#stagedRules?.policy?.hash === hash ? this.#stagedRules : await this.#acceptKept(staged)
-      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
-      const approvals = [...staged.approvals, { by, reason, atMs: this.#parts.clock.now() }]
-      const { sinceMs, origin, difference, ...files } = staged
-      this.#record('rules.approved', { hash, policy: staged.policy, by, reason, difference: summaryOf(difference), of: this.#config.twoPerson ? 2 : 1 })
-      if (this.#config.twoPerson && approvals.length < 2) this.#accepted.stage({ ...staged, approvals })
-      else this.#take(acceptance, { file: files.file, text: files.text, proto: files.proto, hash, ...(files.policy === undefined ? {} : { policy: files.policy }), ...(files.day === undefined ? {} : { day: files.day }) }, { by: approvals.map((one) => one.by).join(', '), reason, difference: summaryOf(difference), sinceMs }, origin)
-      return this.rules()
-    })
+    return this.#rules.approve(hash, reason, by)
   }
 
   rollbackRules(by: string): Promise<RulesState> {
-    return this.#inTurn(async () => {
-      const { previous } = this.#accepted
-      if (previous === undefined) throw new GatewayError('NO-PREVIOUS', 'No set of rules was active before this one.', 'Change the rules file instead.')
-      const acceptance = await this.#acceptKept(previous)
-      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
-      this.#propose(acceptance, previous, { by, origin: 'rollback' })
-      return this.rules()
-    })
+    return this.#rules.rollback(by)
   }
 
   discardRules(by: string): Promise<RulesState> {
-    return this.#inTurn(() => {
-      const { staged } = this.#accepted
-      if (staged === undefined) throw NOTHING_STAGED()
-      if (staged.origin === 'file') this.#accepted.putAside(staged.hash)
-      this.#discard(staged, by)
-      return Promise.resolve(this.rules())
-    })
+    return this.#rules.discard(by)
   }
 
   machines(page: { readonly after: string | undefined; readonly limit: number }): ReturnType<Control['machines']> {
@@ -835,31 +692,9 @@ class Running implements Gateway, Control {
     }
   }
 
-  rules(): RulesState {
-    const policy = this.#pipeline.active?.policy
-    const { staged, previous } = this.#accepted
-    return {
-      active: policy === undefined ? undefined : {
-        hash: policy.hash, policy: policy.id, effective: policy.effective, activeSinceMs: this.#activeSinceMs,
-        streams: policy.streams.map((one) => one.id), outputs: policy.outputs.map((one) => one.id), purposes: policy.purposes.map((one) => one.id),
-      },
-      refused: this.#refused,
-      staged: staged === undefined ? undefined : {
-        hash: staged.hash, policy: staged.policy ?? '', sinceMs: staged.sinceMs, by: staged.by, ...staged.difference, approvals: staged.approvals, needs: this.#config.twoPerson ? 2 : 1,
-      },
-      previous: previous === undefined ? undefined : { hash: previous.hash, policy: previous.policy ?? '' },
-    }
-  }
-
   health(): Health {
-    const reasons: Reason[] = []
+    const reasons: Reason[] = this.#rules.reasons()
     const add = (code: string, severity: Reason['severity'], text: string, mend: string): void => void reasons.push({ code, severity, text, mend })
-    const isWaiting = this.#accepted.isStaged
-    if (this.#pipeline.active === undefined && !isWaiting) add('NO-RULES', 'error', 'No rules were ever accepted: nothing is forwarded.', 'Run parapet check on the rules file and mend what it says.')
-    if (this.#pipeline.active === undefined && isWaiting) add('NO-RULES', 'error', 'No rules were ever approved: nothing is forwarded.', 'Approve the ones that wait: parapet rules activate --approve-widening REASON. For a trial on this machine alone: parapet serve --trial.')
-    else if (isWaiting) add('RULES-STAGED', 'warning', 'The rules file holds a set that widens something; the old one stays active until it is approved.', 'See parapet rules list, then parapet rules activate --approve-widening REASON, or parapet rules discard.')
-    if (this.#fileHash !== '' && this.#fileHash === this.#accepted.setAside) add('RULES-SET-ASIDE', 'warning', 'The rules file holds a set that was discarded or rolled back; it is not in force.', 'Change the file, or take it after all: parapet rules activate.')
-    if (this.#refused !== undefined) add('RULES-REFUSED', 'warning', 'The rules file was refused; the last accepted set stays active.', 'Run parapet check on the rules file and mend what it says.')
     if (this.#registries.machines.size === 0) add('NO-MACHINES', 'error', 'The registry holds no machine: every message is refused.', 'Run parapet check with --config on the gateway file and mend what it says of the machines.')
     for (const finding of this.#registryFindings.slice(0, 5)) add('REGISTRY-REFUSED', 'warning', `A registry file was refused, and its old entries stay: ${finding.place.file}:${finding.place.line}:${finding.place.col} ${finding.code}.`, 'Run parapet check with --config on the gateway file and mend what it says.')
     if (!this.#parts.books.ledger.healthy) add('LEDGER-DAMAGED', 'error', 'The ledger cannot be trusted: everybody counts as unknown and nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
@@ -894,7 +729,7 @@ class Running implements Gateway, Control {
       machines: this.#registries.machines.size, operators: books.states.operators, sessions: this.sessions().length,
       outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: undefined },
       ledger: { seq: books.ledger.head.seq, healthy: books.ledger.healthy },
-      rules: policy === undefined ? undefined : { hash: policy.hash, policy: policy.id, activeSinceMs: this.#activeSinceMs },
+      rules: policy === undefined ? undefined : { hash: policy.hash, policy: policy.id, activeSinceMs: this.#rules.activeSinceMs },
     }
   }
 
@@ -986,31 +821,6 @@ function pooledRandom(): Random {
     used += bytes
     return pool.subarray(used - bytes, used)
   }
-}
-
-/** Who changed the rules when it was nobody through the API. */
-const FILE = 'file'
-
-/** What the ledger keeps of an activation. */
-interface Note {
-  /** Name of a token, `file`, `start` or `trial`. */
-  readonly by: string
-  readonly reason?: string
-  readonly difference?: string
-  /** Since when it waited. */
-  readonly sinceMs?: number
-}
-
-const NOTHING_STAGED = (): GatewayError => new GatewayError('NOTHING-STAGED', 'No set of rules waits for approval.', 'See parapet rules list.')
-
-function refusedRules(findings: readonly Finding[]): GatewayError {
-  const errors = findings.filter((finding) => finding.severity === 'error')
-  const first = errors[0]
-  return new GatewayError('RULES-REFUSED', `The rules have ${errors.length === 1 ? 'an error' : `${errors.length} errors`}${first === undefined ? '' : `: ${formatFinding(first)}`}`, 'The rules in force stay. parapet check lists everything.')
-}
-
-function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10)
 }
 
 const NO_SUBSCRIBER = Verdict.no_subscriber.code

@@ -42,7 +42,9 @@ export interface PipelineParts {
   readonly orderBase?: number
   /** What a terminal says that its operator chose; durable and in force when it returns. What it throws leaves the message unacknowledged. */
   readonly onChoice?: (choice: PipelineChoice) => void
-  readonly onVerdict?: (machine: string, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
+  readonly onVerdict?: (publish: Publish, stream: StreamEntry | undefined, output: OutputEntry | undefined, code: number) => void
+  /** Each message that was decided and has its room, once, before its records are handed over; the decision is reused. */
+  readonly onDecided?: (publish: Publish, stream: StreamEntry, decision: Readonly<Decision>) => void
 }
 
 /** A message of the consent stream, and who was signed on at its time. */
@@ -240,6 +242,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     context.decoded = undefined
     const taken = count === 0 ? 0 : makeRoom(entry, count, urgentOnly)
     note(publish, entry)
+    parts.onDecided?.(publish, entry, decision)
 
     for (let i = 0; i < outputs.length; i++) {
       if (to[i] === 0) continue
@@ -249,7 +252,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (output.emission !== undefined && replaced[i] === 1) output.counters.withheld(Verdict.sampled.code)
       else output.counters.forwarded.add()
       output.bytes.add((to[i] as number) - (from[i] as number))
-      parts.onVerdict?.(publish.machine, entry, output, 0)
+      parts.onVerdict?.(publish, entry, output, 0)
     }
     return taken
   }
@@ -380,7 +383,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
 
   function refuse(publish: Publish, entry: StreamEntry | undefined, code: number): number {
     metrics.refused(code)
-    parts.onVerdict?.(publish.machine, entry, undefined, code)
+    parts.onVerdict?.(publish, entry, undefined, code)
     return code
   }
 
@@ -409,7 +412,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       const code = verdicts[i] as number
       if (code === 0) continue
       output.counters.withheld(code)
-      parts.onVerdict?.(publish.machine, entry, output, code)
+      parts.onVerdict?.(publish, entry, output, code)
     }
   }
 

@@ -97,7 +97,7 @@ export function createRehearsal(policy: Policy, options: RehearsalOptions): Rehe
     metrics: SILENT,
     ledgerHealthy: () => true,
     onDecision: (_stream, decision) => void Object.assign(decided, decision),
-    onVerdict: (_machine, _stream, output, code) => void (output !== undefined && verdicts.set(output, code)),
+    onVerdict: (_publish, _stream, output, code) => void (output !== undefined && verdicts.set(output, code)),
   })
   const identify = (card: string, atMs: number): Identity | undefined => (card === '' ? undefined : stand.identities.find(card, atMs))
   const snapshot = buildSnapshot(people === undefined ? alwaysAsking(played) : played, {

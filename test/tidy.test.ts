@@ -29,6 +29,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   'rule-tests.ts': ['minimise', 'consent', 'config', 'rehearsal.ts', 'comparison.ts', 'snapshot.ts', 'pipeline.ts'],
   'difference.ts': ['config', 'minimise'],
   'acceptance.ts': ['config', 'minimise', 'rehearsal.ts', 'rule-tests.ts'],
+  watch: ['minimise', 'config', 'rehearsal.ts', 'comparison.ts', 'acceptance.ts', 'metrics.ts', 'log.ts'],
+  'activation.ts': ['admin', 'config', 'minimise', 'acceptance.ts', 'accepted.ts', 'difference.ts', 'metrics.ts', 'log.ts'],
   'gateway.ts': ['*'],
   cli: ['*'],
   'main.ts': ['cli'],
