@@ -6,11 +6,16 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Difference } from './difference.ts'
+import type { Params } from './domain/policy.ts'
 
 export interface AcceptedFiles {
   /** Name of the rules file, for findings. */
   readonly file: string
   readonly text: string
+  /** Included files, as `include:` names them -> text; absent when there are none. */
+  readonly include?: Readonly<Record<string, string>>
+  /** Values of the declared parameters; absent when there are none. What the gateway file says now does not reach what is in force. */
+  readonly params?: Params
   readonly proto: Readonly<Record<string, string>>
   readonly hash: string
   /** `policy: id`; absent in sets kept by earlier versions. */
@@ -122,8 +127,12 @@ export class AcceptedSets {
   }
 }
 
+function isMapOrAbsent(value: unknown): boolean {
+  return value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value))
+}
+
 /** Anything else than what we wrote is as good as nothing (G3). */
 function whole(read: Partial<StagedFiles> | undefined): StagedFiles | undefined {
-  const isOurs = typeof read?.file === 'string' && typeof read.text === 'string' && typeof read.hash === 'string' && typeof read.proto === 'object'
+  const isOurs = typeof read?.file === 'string' && typeof read.text === 'string' && typeof read.hash === 'string' && typeof read.proto === 'object' && [read.include, read.params].every(isMapOrAbsent)
   return isOurs ? (read as StagedFiles) : undefined
 }

@@ -3,19 +3,20 @@
  * in force is durable before it is in force, and a refused file leaves it as it was.
  */
 import { existsSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, dirname, relative } from 'node:path'
 import type { ActiveRules, Reason, RulesState } from './admin/control.ts'
 import { acceptRules, type Acceptance, type AcceptanceOptions } from './acceptance.ts'
 import { AcceptedSets, type AcceptedFiles, type StagedFiles } from './accepted.ts'
 import type { GatewayConfig } from './config/gateway.ts'
-import { differenceOf, summaryOf, type Accepted } from './difference.ts'
+import { differenceInPieces, summaryOf, type Accepted, type Difference } from './difference.ts'
 import { formatFinding, GatewayError, type Finding } from './domain/errors.ts'
 import { LIMITS } from './domain/limits.ts'
+import { calmly } from './domain/pieces.ts'
 import type { Policy } from './domain/policy.ts'
 import type { Clock } from './domain/ports.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { loadSchemas, schemasFromText } from './minimise/descriptor.ts'
+import { loadSchemas, schemasFromText, type Schemas } from './minimise/descriptor.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 
 export interface ActivationParts {
@@ -25,11 +26,13 @@ export interface ActivationParts {
   readonly metrics: Metrics
   readonly keys: PseudonymKeys
   readonly engine: NonNullable<AcceptanceOptions['engine']>
-  /** One swap: every message is handled under exactly one set. */
-  readonly enforce: (policy: Policy) => void
+  /** Builds all that a set needs beside what is in force; what it resolves to is the one swap: every message is handled under exactly one set. */
+  readonly prepare: (policy: Policy) => Promise<() => void>
   /** An event of the ledger. */
   readonly record: (type: 'rules.staged' | 'rules.approved' | 'rules.activated' | 'rules.discarded', body: Readonly<Record<string, unknown>>) => void
   readonly isClosing: () => boolean
+  /** Included files that were looked for, absolute -> state before they were read. */
+  readonly watch?: (files: ReadonlyMap<string, string>) => void
 }
 
 export class Activation {
@@ -37,7 +40,7 @@ export class Activation {
   readonly #config: GatewayConfig
   readonly #sets: AcceptedSets
   /** What is in force. */
-  #active: Accepted | undefined
+  #active: InForce | undefined
   #activeSinceMs = 0
   /** What waits for approval, built; after a restart only once it is read again. */
   #stagedRules: Acceptance | undefined
@@ -60,20 +63,21 @@ export class Activation {
   async load(by = FILE): Promise<readonly Finding[]> {
     const { log, metrics, clock } = this.#parts
     const schemas = loadSchemas(this.#config.proto)
-    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#parts.keys, engine: this.#parts.engine, bridges: this.#config.bridges })
+    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#parts.keys, engine: this.#parts.engine, bridges: this.#config.bridges, params: this.#config.params })
     const { policy } = acceptance
+    this.#parts.watch?.(acceptance.files)
     metrics.count('rules_loads_total', 1, policy === undefined ? 'refused' : 'accepted')
     // After a restart the set that was approved last is in force, whatever the file says now.
     if (this.#active === undefined) await this.#restore(acceptance)
     if (policy === undefined) {
       this.#refused = { atMs: clock.now(), findings: acceptance.findings }
       const first = acceptance.findings.find((finding) => finding.severity === 'error')
-      log.error('the rules file was refused', { file: this.#config.rules, findings: acceptance.findings.length, code: first?.code ?? '', line: first?.place.line ?? 0 })
+      log.error('the rules file was refused', { file: first?.place.file ?? this.#config.rules, findings: acceptance.findings.length, code: first?.code ?? '', line: first?.place.line ?? 0 })
       return acceptance.findings
     }
     this.#refused = undefined
     this.#fileHash = policy.hash
-    this.#propose(acceptance, { file: acceptance.file, text: acceptance.text, proto: schemas.files, hash: policy.hash, policy: policy.id, day: dayOf(clock.now()) }, { by, origin: 'file' })
+    await this.#propose(acceptance, { file: acceptance.file, text: acceptance.text, ...partsOf({ include: acceptance.included, params: acceptance.params }), proto: schemas.files, hash: policy.hash, policy: policy.id, day: dayOf(clock.now()) }, { by, origin: 'file' })
     return []
   }
 
@@ -81,17 +85,17 @@ export class Activation {
     const kept = this.#sets.active
     if (kept === undefined) return
     const acceptance = fromFile.policy?.hash === kept.hash ? fromFile : await this.#acceptKept(kept)
-    if (acceptance.policy !== undefined) this.#enforce(acceptance, { by: 'start' })
+    if (acceptance.policy !== undefined) this.#enforce(acceptance, { by: 'start' }, await this.#parts.prepare(acceptance.policy))
     else this.#parts.log.error('the set of rules that was in force is no longer accepted by this version', { rules: kept.hash.slice(0, 16), code: acceptance.findings.find((finding) => finding.severity === 'error')?.code ?? '' })
   }
 
-  /** With the schemas of then, and judged by the day on which it was accepted. */
+  /** With the included files, values and schemas of then, and judged by the day on which it was accepted. */
   #acceptKept(kept: AcceptedFiles): Promise<Acceptance> {
-    return acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: kept.text, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
+    return acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: kept.text, included: kept.include ?? {}, params: kept.params ?? {}, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
   }
 
   /** Activates what widens nothing for anybody; stages the rest. */
-  #propose(acceptance: Acceptance, files: AcceptedFiles, { by, origin }: { readonly by: string; readonly origin: StagedFiles['origin'] }): void {
+  async #propose(acceptance: Acceptance, files: AcceptedFiles, { by, origin }: { readonly by: string; readonly origin: StagedFiles['origin'] }): Promise<void> {
     const { log, metrics, clock } = this.#parts
     const waiting = this.#sets.staged
     if (acceptance.policy === undefined) return
@@ -105,9 +109,9 @@ export class Activation {
       this.#stagedRules = acceptance
       return
     }
-    const difference = differenceOf(this.#active, { policy: acceptance.policy, accepted: acceptance.accepted })
+    const difference = await calmly(differenceInPieces(this.#active, { policy: acceptance.policy, accepted: acceptance.accepted }))
     if (difference.widened === 0 || this.#config.trial) {
-      this.#take(acceptance, files, { by: difference.widened === 0 ? by : 'trial', difference: summaryOf(difference) }, origin)
+      await this.#take(acceptance, files, { by: difference.widened === 0 ? by : 'trial', difference: summaryOf(difference) }, origin)
       return
     }
     if (waiting !== undefined) this.#discard(waiting, by)
@@ -119,13 +123,15 @@ export class Activation {
   }
 
   /** Durable first, then in force. */
-  #take(acceptance: Acceptance, files: AcceptedFiles, note: Note, origin: StagedFiles['origin']): void {
+  async #take(acceptance: Acceptance, files: AcceptedFiles, note: Note, origin: StagedFiles['origin']): Promise<void> {
+    if (acceptance.policy === undefined) return
+    const swap = await this.#parts.prepare(acceptance.policy)
     const { staged: waiting, active } = this.#sets
     if (waiting !== undefined && waiting.hash !== files.hash) this.#discard(waiting, note.by)
     this.#sets.putAside(origin === 'rollback' ? active?.hash : undefined)
     this.#sets.activate(files)
     this.#stagedRules = undefined
-    this.#enforce(acceptance, note)
+    this.#enforce(acceptance, note, swap)
   }
 
   #discard(waiting: StagedFiles, by: string): void {
@@ -134,12 +140,12 @@ export class Activation {
     this.#parts.record('rules.discarded', { hash: waiting.hash, policy: waiting.policy, by })
   }
 
-  #enforce(acceptance: Acceptance, note: Note): void {
+  #enforce(acceptance: Acceptance, note: Note, swap: () => void): void {
     const { policy } = acceptance
     if (policy === undefined || policy.hash === this.#active?.policy.hash) return
     const previous = this.#active?.policy.hash ?? ''
-    this.#active = { policy, accepted: acceptance.accepted }
-    this.#parts.enforce(policy)
+    this.#active = { policy, accepted: acceptance.accepted, schemas: acceptance.schemas }
+    swap()
     this.#activeSinceMs = this.#parts.clock.now()
     this.#parts.record('rules.activated', { hash: policy.hash, policy: policy.id, previous, ...note })
     this.#parts.log.info('rules are active', { rules: policy.hash.slice(0, 16), policy: policy.id })
@@ -155,6 +161,11 @@ export class Activation {
     return result
   }
 
+  /** Resolves when nothing is read or changed any more. */
+  settled(): Promise<void> {
+    return this.#turn
+  }
+
   state(): RulesState {
     const policy = this.#active?.policy
     const { staged, previous } = this.#sets
@@ -163,7 +174,7 @@ export class Activation {
         hash: policy.hash, policy: policy.id, effective: policy.effective, activeSinceMs: this.#activeSinceMs,
         streams: policy.streams.map((one) => one.id), outputs: policy.outputs.map((one) => one.id), purposes: policy.purposes.map((one) => one.id),
       },
-      refused: this.#refused,
+      refused: this.#refused === undefined ? undefined : { ...this.#refused, findings: this.#refused.findings.map((finding) => this.#named(finding)) },
       staged: staged === undefined ? undefined : {
         hash: staged.hash, policy: staged.policy ?? '', sinceMs: staged.sinceMs, by: staged.by, ...staged.difference, approvals: staged.approvals, needs: this.#config.twoPerson ? 2 : 1,
       },
@@ -184,18 +195,40 @@ export class Activation {
     return reasons
   }
 
+  /** Files that the text includes are those beside the rules file. */
   async validate(yaml: string): Promise<readonly Finding[]> {
-    return (await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges })).findings
+    const { findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
+    return findings.map((finding) => this.#named(finding))
+  }
+
+  /** The file as `include:` names it. */
+  #named(finding: Finding): Finding {
+    return { ...finding, place: { ...finding.place, file: relative(dirname(this.#config.rules), finding.place.file) } }
+  }
+
+  get inForce(): InForce | undefined {
+    return this.#active
+  }
+
+  /**
+   * A set that is only looked at: checked as one that is put in place, and compared with what is in force.
+   * @throws GatewayError RULES-REFUSED
+   */
+  async candidate(yaml: string): Promise<{ readonly set: InForce; readonly difference: Difference }> {
+    const { policy, findings, accepted, schemas } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
+    if (policy === undefined) throw refusedRules(findings.map((finding) => this.#named(finding)))
+    const set = { policy, accepted, schemas }
+    return { set, difference: await calmly(differenceInPieces(this.#active, set)) }
   }
 
   active(): ActiveRules | undefined {
     const kept = this.#sets.active
-    return kept === undefined || kept.hash !== this.#active?.policy.hash ? undefined : { file: basename(kept.file), text: kept.text, proto: kept.proto, hash: kept.hash, day: kept.day ?? dayOf(this.#parts.clock.now()) }
+    return kept === undefined || kept.hash !== this.#active?.policy.hash ? undefined : { file: basename(kept.file), text: kept.text, ...partsOf(kept), proto: kept.proto, hash: kept.hash, day: kept.day ?? dayOf(this.#parts.clock.now()) }
   }
 
   put(yaml: string, by: string): Promise<RulesState> {
     return this.inTurn(async () => {
-      const { policy, findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges })
+      const { policy, findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
       if (policy === undefined) throw refusedRules(findings)
       // The file stays what the gateway goes by: the next start reads it again.
       this.#writeRules(yaml)
@@ -236,7 +269,7 @@ export class Activation {
       const { sinceMs, origin, difference, ...files } = staged
       this.#parts.record('rules.approved', { hash, policy: staged.policy, by, reason, difference: summaryOf(difference), of: this.#config.twoPerson ? 2 : 1 })
       if (this.#config.twoPerson && approvals.length < 2) this.#sets.stage({ ...staged, approvals })
-      else this.#take(acceptance, { file: files.file, text: files.text, proto: files.proto, hash, ...(files.policy === undefined ? {} : { policy: files.policy }), ...(files.day === undefined ? {} : { day: files.day }) }, { by: approvals.map((one) => one.by).join(', '), reason, difference: summaryOf(difference), sinceMs }, origin)
+      else await this.#take(acceptance, { file: files.file, text: files.text, ...partsOf(files), proto: files.proto, hash, ...(files.policy === undefined ? {} : { policy: files.policy }), ...(files.day === undefined ? {} : { day: files.day }) }, { by: approvals.map((one) => one.by).join(', '), reason, difference: summaryOf(difference), sinceMs }, origin)
       return this.state()
     })
   }
@@ -247,7 +280,7 @@ export class Activation {
       if (previous === undefined) throw new GatewayError('NO-PREVIOUS', 'No set of rules was active before this one.', 'Change the rules file instead.')
       const acceptance = await this.#acceptKept(previous)
       if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
-      this.#propose(acceptance, previous, { by, origin: 'rollback' })
+      await this.#propose(acceptance, previous, { by, origin: 'rollback' })
       return this.state()
     })
   }
@@ -261,6 +294,16 @@ export class Activation {
       return Promise.resolve(this.state())
     })
   }
+}
+
+/** Of a set, what not every set has. */
+function partsOf({ include = {}, params = {} }: Pick<AcceptedFiles, 'include' | 'params'>): Pick<AcceptedFiles, 'include' | 'params'> {
+  return { ...(Object.keys(include).length === 0 ? {} : { include }), ...(Object.keys(params).length === 0 ? {} : { params }) }
+}
+
+/** A set with the schemas that it was accepted with. */
+export interface InForce extends Accepted {
+  readonly schemas: Schemas
 }
 
 /** Who changed the rules when it was nobody through the API. */

@@ -48,6 +48,12 @@ export function shownFields(message: Fields, stream: Stream): Json {
   return shown
 }
 
+/** The fields of a message as `shownFields` gives it: by their dotted paths, and points by their names. */
+export function shownLeaves(shown: Fields, stream: Stream): Map<string, unknown> {
+  const points = new Map(stream.points.map((point) => [point.name, point]))
+  return new Map([...leavesOf(withoutPoints(shown, points), stream.message, ''), ...Object.entries(shown).filter(([name]) => points.has(name))])
+}
+
 /** Differences in the order of the expectation, then what was not expected at all. */
 export function compareFields(expected: Fields, actual: Fields, cx: Expectations): Mismatch[] {
   const { stream } = cx

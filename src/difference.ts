@@ -8,6 +8,7 @@
 import type { AcceptedLint } from './config/lint.ts'
 import { basisFor, EEA, Gate, gate, operatorFieldsAllowed, stricter } from './domain/basis.ts'
 import { nobody, type Decision } from './domain/consent.ts'
+import { atOnce, type Pieces } from './domain/pieces.ts'
 import type { BasisEntry, Condition, Destination, Emit, Output, OutputStream, Point, Policy, Purpose, Recipient, Stream, Transform, Zone } from './domain/policy.ts'
 import { classificationOf, type FieldShape, type MessageShape } from './domain/schema.ts'
 import { planFor, stepsAlong, variantIndex, VARIANTS, type Plan, type PlanNode, type PlanStep } from './minimise/plan.ts'
@@ -62,17 +63,27 @@ export interface Change {
 
 /** Compares two accepted sets. Without an old one everything in the new one is a widening. */
 export function differenceOf(old: Accepted | undefined, next: Accepted): Difference {
+  return atOnce(differenceInPieces(old, next))
+}
+
+/** The same, an output and stream a piece. */
+export function* differenceInPieces(old: Accepted | undefined, next: Accepted): Pieces<Difference> {
   const before = old?.policy ?? NOTHING
   const list = new Changes()
   const places = placesOf(before, next.policy)
   comparePolicy(before, next.policy, list)
-  compareSubject(before, next.policy, list)
+  yield
+  compareSubject(before, next.policy, places, list)
+  yield
   compareStreams(before, next.policy, list)
   compareZones(before, next.policy, list)
   compareRecipients(before, next.policy, list)
-  compareOutputs(before, next.policy, places, list)
+  yield
+  yield* compareOutputs(before, next.policy, places, list)
   compareBasis(before, next.policy, places, list)
+  yield
   compareWaivers(old?.accepted ?? [], next.accepted, list)
+  yield
   compareSchemas(before, next.policy, list)
   const changes = list.sorted()
   const count = (verdict: ChangeVerdict): number => changes.filter((one) => one.verdict === verdict).length
@@ -224,12 +235,18 @@ function missing(from: readonly string[] | undefined, list: readonly string[] | 
 }
 
 /** Who counts as known, for how long, and what a terminal says for whom: each opens what rests on a yes. */
-function compareSubject(old: Policy, next: Policy, list: Changes): void {
+function compareSubject(old: Policy, next: Policy, places: readonly Place[], list: Changes): void {
   if (old === NOTHING) return
   const [before, after] = [old.subject, next.subject]
   const text = (value: number | undefined): string => formatDuration(value ?? 0)
-  list.amount({ where: 'subject.session_max', why: 'how long somebody counts as signed on' }, before.sessionMaxMs, after.sessionMaxMs, text)
-  list.amount({ where: 'subject.late_limit', why: 'how late a message is still somebody\'s' }, before.lateLimitMs, after.lateLimitMs, text)
+  // Who is no longer known has no yes, and no no either.
+  const forgetful = next.outputs.filter((output) => forgetsNo(next, output, places)).map((output) => output.id)
+  const known = (where: string, why: string, was: number, is: number): void => {
+    if (is >= was || forgetful.length === 0) list.amount({ where, why }, was, is, text)
+    else list.add({ verdict: 'widened', where, before: text(was), after: text(is), why: `${why}; with nobody known no objection counts in ${forgetful.join(', ')}` })
+  }
+  known('subject.session_max', 'how long somebody counts as signed on', before.sessionMaxMs, after.sessionMaxMs)
+  known('subject.late_limit', 'how late a message is still somebody\'s', before.lateLimitMs, after.lateLimitMs)
   if (before.quarantineMs !== after.quarantineMs) {
     list.add({ verdict: after.quarantineMs < before.quarantineMs ? 'widened' : 'narrowed', where: 'subject.handover_quarantine', before: text(before.quarantineMs), after: text(after.quarantineMs) })
   }
@@ -239,6 +256,15 @@ function compareSubject(old: Policy, next: Policy, list: Changes): void {
   }
   differs('subject.sessions', before.sessions, after.sessions)
   differs('subject.consent', before.consent, after.consent)
+}
+
+/** Whether an output is open with nobody known where it is closed for somebody: by their answer, or by the basis of their own country. */
+function forgetsNo(policy: Policy, output: Output, places: readonly Place[]): boolean {
+  const bit = 1 << output.purpose.index
+  const known = SITUATIONS.map(({ decision }) => decision(bit)).filter((decision) => decision.known)
+  const bases = places.map((place) => basisAt(policy, output, place))
+  return bases.some((here) => gate(output, here, { ...nobody(), collection: true }) !== Gate.closed
+    && bases.some((theirs) => known.some((decision) => gate(output, stricter(here, theirs), decision) === Gate.closed)))
 }
 
 /** A value of the policy as text: conditions by what was written, maps as objects, in the order of names. */
@@ -406,12 +432,13 @@ function fieldText(field: FieldShape): string {
 
 // ------------------------------------------------------------------------------------------------------------------ outputs
 
-function compareOutputs(old: Policy, next: Policy, places: readonly Place[], list: Changes): void {
+function* compareOutputs(old: Policy, next: Policy, places: readonly Place[], list: Changes): Pieces<void> {
   for (const output of next.outputs) {
     const before = old.outputs.find((one) => one.id === output.id)
     if (before !== undefined) compareFrame(before, output, list)
     for (const source of output.streams) {
       const was = before?.streams.find((one) => one.stream.id === source.stream.id)
+      yield
       comparePair({ old, next, before: before === undefined || was === undefined ? undefined : { output: before, source: was }, after: { output, source } }, places, list)
     }
     for (const source of before?.streams ?? []) {
@@ -646,7 +673,7 @@ function isEmpty(plan: Plan): boolean {
 
 function comparePlans(old: Plan, next: Plan, legal: { readonly was: boolean; readonly is: boolean }, found: Found[]): void {
   const add = (entry: Partial<Found> & Pick<Found, 'part' | 'verdict' | 'before' | 'after'>): void => void found.push({ comparable: true, field: undefined, why: '', ...entry })
-  new NodeComparison(found, '').compare(old.root, next.root, '')
+  new NodeComparison(found, '', next.topic.flatMap((piece) => ('path' in piece ? [piece.path] : []))).compare(old.root, next.root, '')
   comparePoints(old, next, found)
   compareWhen(old, next, add)
   const [lost, won] = [missing(old.require, next.require), missing(next.require, old.require)]
@@ -721,11 +748,14 @@ function definition(point: Point): string {
 class NodeComparison {
   readonly #found: Found[]
   readonly #context: string
+  readonly #topic: readonly string[]
   readonly #seen = new Map<PlanNode, Set<PlanNode | undefined>>()
 
-  constructor(found: Found[], context: string) {
+  /** @param topic  paths of the fields that fill the topic */
+  constructor(found: Found[], context: string, topic: readonly string[] = []) {
     this.#found = found
     this.#context = context
+    this.#topic = topic
   }
 
   compare(old: PlanNode | undefined, next: PlanNode, prefix: string): void {
@@ -754,6 +784,8 @@ class NodeComparison {
     }
     // [rules-language 4.4] A zero is not written; where a transform makes something else of it, it counts as content.
     if ('chain' in old && 'chain' in next && !next.header && isMadeOfZero(next) && !isMadeOfZero(old)) this.#push(path, 'widened', true, stepText(old), stepText(next), 'messages in which it is zero and nothing else leave too')
+    else if ('chain' in old && 'chain' in next && isConstant(next.chain) && old.chain.some((one) => mayFail(one, next.field))) this.#push(path, 'widened', true, stepText(old), stepText(next), 'messages in which nothing could be made of it have it, too')
+    else if ('chain' in old && 'chain' in next && this.#topic.includes(path) && !isLevel(old) && chainText(old.chain) !== chainText(next.chain)) this.#push(path, 'widened', true, stepText(old), stepText(next), 'messages in which it could fill no topic leave too')
     if (old.header && !next.header) this.#push(path, 'widened', true, 'no content by itself', 'counts as content', 'messages with nothing else leave too')
     this.#content(old, next, path)
   }
@@ -794,6 +826,22 @@ function isMadeOfZero(step: PlanStep): boolean {
     if (now === undefined) return false
   }
   return !isZero(now)
+}
+
+function isConstant(chain: readonly Transform[]): boolean {
+  return chain[0]?.name === 'constant'
+}
+
+/** Whether a transform makes nothing of some values: the field is dropped then (rules-language 4.5). */
+function mayFail({ name, params }: Transform, { type }: FieldShape): boolean {
+  if (name === 'map') return params.else === undefined
+  if (name === 'bucket' || name === 'clamp') return type === 'double' || type === 'float'
+  return !['keep', 'constant', 'mask', 'truncate', 'keep_bytes', 'flags'].includes(name)
+}
+
+/** Whether the result always fits into a topic: numbers do, and of texts those that are made here. */
+function isLevel({ field, ...step }: PlanStep): boolean {
+  return field.type !== 'string' || ('chain' in step && (isConstant(step.chain) || step.chain.at(-1)?.name === 'pseudonym'))
 }
 
 const KEYED: ReadonlySet<string> = new Set(['pseudonym', 'encrypt', 'noise'])

@@ -5,10 +5,10 @@
 import { randomFillSync } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { AuditEvent, Control, Health, NewMachine, Reason, RulesState, Why } from './admin/control.ts'
+import type { AuditEvent, Control, Health, NewMachine, NewTrace, Reason, RulesState, Why } from './admin/control.ts'
 import { createAdmin, type Admin } from './admin/http.ts'
 import { addMachine } from './admin/registry.ts'
-import { openTokens } from './admin/tokens.ts'
+import { openTokens, type Actor, type Role } from './admin/tokens.ts'
 import { Activation } from './activation.ts'
 import { createCredentials, hashCredential } from './broker/identify.ts'
 import { createEgress, type Egress } from './broker/egress.ts'
@@ -16,9 +16,10 @@ import { createIngress, type Ingress } from './broker/ingress.ts'
 import { listen, type Listener, type TlsMaterial } from './broker/listener.ts'
 import type { BrokerCount } from './broker/counts.ts'
 import { createTopicMatcher } from './broker/topics.ts'
+import { Certificates } from './certificates.ts'
 import { Registries } from './registries.ts'
 import type { GatewayConfig, ListenConfig } from './config/gateway.ts'
-import { watchFiles } from './config/watch.ts'
+import { watchFiles, watchNamed, type NamedWatch } from './config/watch.ts'
 import { openBooks, type Books } from './consent/books.ts'
 import { receiptOf, type Cut } from './consent/receipts.ts'
 import { consentReceipt, historyEntries, principalOf } from './consent/record.ts'
@@ -27,11 +28,12 @@ import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
 import { GatewayError, type Finding } from './domain/errors.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId } from './domain/ids.ts'
-import type { Basis, BasisEntry, Policy } from './domain/policy.ts'
+import { calmly } from './domain/pieces.ts'
+import type { Basis, BasisEntry, Policy, Stream } from './domain/policy.ts'
 import type { Clock, ConsentChange, ConsentReceipt, OutboxRecord, PurgeReason, PurgeSelector, Random } from './domain/ports.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import { silentLog, type Log } from './log.ts'
-import { createMetrics, type Metrics } from './metrics.ts'
+import { CONDITIONS, createMetrics, type Metrics } from './metrics.ts'
 import { createCells } from './minimise/cells.ts'
 import { variantIndex } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
@@ -42,9 +44,14 @@ import type { Share } from './outlet/room.ts'
 import { covers } from './outlet/selector.ts'
 import { createPipeline, type Pipeline, type PipelineChoice } from './pipeline.ts'
 import { Recollection } from './recollection.ts'
+import { Learner, type LearnRequest } from './watch/learning.ts'
 import { Observers } from './watch/observer.ts'
+import { Shadow, type ShadowParts } from './watch/shadow.ts'
+import { Traces } from './watch/trace.ts'
+import { Recordings, type By, type RecordingRequest } from './watch/recording.ts'
+import { summaryOf } from './difference.ts'
 import { grantedScope, isScopeWider } from './scope.ts'
-import { buildSnapshot, type OutputEntry, type Snapshot } from './snapshot.ts'
+import { snapshotInPieces, type OutputEntry, type Snapshot } from './snapshot.ts'
 
 export interface GatewayOptions {
   readonly log?: Log
@@ -150,6 +157,7 @@ class Running implements Gateway, Control {
   readonly #parts: Parts
   readonly #startedAtMs: number
   readonly #registries: Registries
+  readonly #certificates: Certificates
   readonly #outbox: DurableOutbox
   /** What the rules in force give each output of the outbox. */
   #shares: ReadonlyMap<OutputId, Share> = new Map()
@@ -157,9 +165,16 @@ class Running implements Gateway, Control {
   readonly #keys: PseudonymKeys
   readonly #pipeline: Pipeline
   readonly #rules: Activation
+  /** Of the files that the rules file includes. */
+  readonly #included: NamedWatch
   readonly #tokens: ReturnType<typeof openTokens>
   readonly #recollection = new Recollection()
   readonly #observers: Observers
+  readonly #traces: Traces
+  /** The run of a candidate, or the last one that was. */
+  #shadow: Shadow | undefined
+  readonly #learner: Learner
+  readonly #recordings: Recordings
   readonly #person = nobody()
   #ingress: Ingress | undefined
   #egress: Egress | undefined
@@ -185,6 +200,7 @@ class Running implements Gateway, Control {
     this.#startedAtMs = parts.clock.now()
     const { books, clock, metrics, root } = parts
     this.#registries = new Registries(config)
+    this.#certificates = new Certificates(config.listen, parts.log, () => clock.now())
     this.#observers = new Observers((error) => parts.log.error('what looked at the traffic failed and has ended; the traffic goes on', { error }))
     this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
@@ -195,6 +211,7 @@ class Running implements Gateway, Control {
       // It may be told from within a decision: the gate is closed at once, what waits is put right a turn later.
       setImmediate(() => {
         if (this.#closing || !books.ledger.healthy) return
+        this.#traces.erase(subject)
         this.#cutBack({ subject, purpose, only: (record) => !this.#mayLeave(record) }, 'withdrawal').catch((error: unknown) => {
           parts.log.error('what waits under a consent that has ended could not be purged; it does not leave either', { error })
         })
@@ -236,13 +253,34 @@ class Running implements Gateway, Control {
       },
       onDecided: (publish, { stream }, decision) => this.#observers.decided(publish, stream, decision),
     })
+    const seen = { clock, observers: this.#observers, machine: registries.machine }
+    this.#learner = new Learner({
+      ...seen,
+      streams: () => this.#pipeline.active?.policy.streams ?? [],
+      streamsAt: (topic) => this.#pipeline.active?.match(topic)?.entries.map(({ stream }) => stream) ?? [],
+    })
+    this.#recordings = new Recordings({
+      ...seen, folder: join(config.data, 'recordings'), gateway: config.name, log: parts.log,
+      policy: () => this.#pipeline.active?.policy,
+      tagOf: (type, id) => Buffer.from(books.keys.tagOf(type, id)).toString('hex'),
+      isErased: (tag) => books.keys.ended(Buffer.from(tag, 'hex')),
+      seq: () => books.ledger.head.seq,
+      refusedSince: (afterSeq) => (books.ledger.healthy ? [...books.ledger.events({ type: NOES, afterSeq })].flatMap(({ body }) => (body === undefined ? [] : [body['operator'] as OperatorId])) : []),
+      held: () => books.holds.keys(),
+      note: (type, body) => void books.ledger.append({ type, body: { atMs: clock.now(), ...body } }),
+    })
+    this.#included = watchNamed(() => this.#readAgain())
     this.#rules = new Activation({
       config, clock, log: parts.log, metrics, keys: this.#keys, engine: engineOf(config),
-      enforce: (policy) => this.#enforce(policy),
-      record: (type, body) => {
-        if (books.ledger.healthy) books.ledger.append({ type, body })
-      },
+      prepare: (policy) => this.#prepare(policy),
+      record: (type, body) => this.#recordRules(type, body),
       isClosing: () => this.#closing,
+      watch: (files) => this.#included.use(files),
+    })
+    this.#traces = new Traces({
+      clock, machine: (id) => registries.machine(id), keys: this.#keys, rules: () => this.#rules.inForce, observers: this.#observers,
+      failed: (error) => parts.log.error('a trace failed and has ended; the traffic goes on', { error }),
+      ended: ({ machine, operator, by, role }, why) => this.#audit({ atMs: clock.now(), action: 'trace.ended', outcome: 'done', actor: by, role: role as Role, ...(machine === undefined ? {} : { machine: machine as MachineId }), ...(operator === undefined ? {} : { operator }), detail: why }),
     })
   }
 
@@ -260,10 +298,12 @@ class Running implements Gateway, Control {
   async open(): Promise<void> {
     const { log, clock, metrics } = this.#parts
     this.#loadRegistries()
+    this.#recordings.open(this.#registries.machines.all())
     await this.#rules.load()
     const counting = (listener: string) => (name: BrokerCount, by?: number): void => this.#count(listener, name, by)
     const credentials = createCredentials()
-    const broker = { clock, log, credentials }
+    const broker = { clock, log, credentials, connectsPerMinute: this.#config.limits.identityConnectsPerMinute }
+    const perAddress = this.#config.limits.addressConnects
     const [atTerminals, atRecipients] = [counting('terminals'), counting('recipients')]
 
     this.#egress = await createEgress({
@@ -272,6 +312,8 @@ class Running implements Gateway, Control {
       directory: this.#registries,
       allowed: (recipient) => this.#pipeline.active?.topicsOf(recipient) ?? [],
       gate: (record) => this.#mayLeave(record),
+      held: (record) => record.subjects.some((subject) => this.#parts.books.holds.has(subject)),
+      knows: (output) => this.#pipeline.active?.policy.outputs.some(({ id }) => id === output) ?? true,
       store: this.#outbox.sessions,
       onDelivered: (record, credential, isUnrecorded) => {
         metrics.counter('delivered_total', record.output).add()
@@ -279,6 +321,9 @@ class Running implements Gateway, Control {
       },
     })
     const egress = this.#egress
+    // What waits for a bridge that was removed is given up, counted; before the others are attached, so that none of theirs is.
+    const gone = this.#outbox.useDestinations(new Set(['local', ...this.#config.bridges.keys()]), (record) => metrics.output(record.output).withheld(NO_BRIDGE))
+    for (const { name, records } of gone) log.warn('messages waited for a bridge that the gateway file does not name any more; they are given up', { bridge: name, records })
     // What ended or was switched off while nothing ran, before anything is handed out and before anybody can connect.
     this.#parts.books.sweep(clock.now())
     this.#purgeSwitchedOff(egress)
@@ -315,30 +360,44 @@ class Running implements Gateway, Control {
     })
     const ingress = this.#ingress
     const { terminals, recipients, admin } = this.#config.listen
-    this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
+    this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, perAddress, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
     const admit: typeof egress.accept = (socket, via) => {
       this.#endDue()
       egress.accept(socket, via)
     }
-    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), accept: admit, count: atRecipients, log }))
+    this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), perAddress, accept: admit, count: atRecipients, log }))
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
       host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
     })
     this.#adminAddress = await this.#admin.listen()
+    for (const [index, name] of (['terminals', 'recipients'] as const).entries()) this.#certificates.use(name, (pem) => this.#listeners[index]?.renew(pem))
+    this.#certificates.use('admin', (pem) => this.#admin?.renew(pem))
     metrics.onScrape(() => this.#gauges())
     this.#sweepTimer = setInterval(() => {
       this.#parts.books.sweep(clock.now())
+      this.#recordings.sweep()
       egress.purge((record) => record.expiresAtMs !== undefined && record.expiresAtMs <= clock.now(), 'expiry')
     }, SWEEP_MS)
     this.#sweepTimer.unref()
-    this.#endTimer = setInterval(() => this.#endDue(), END_MS)
+    this.#endTimer = setInterval(() => {
+      this.#endDue()
+      this.#shadow?.endIfOver()
+      this.#traces.sweep()
+    }, END_MS)
     this.#endTimer.unref()
     const schemaFolders = this.#config.proto.filter((folder) => existsSync(folder)).flatMap((folder) => readdirSync(folder, { recursive: true, withFileTypes: true }))
       .filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))
-    this.#stopWatching = watchFiles([...this.#config.watched, ...schemaFolders], () => {
-      this.reload().catch((error: unknown) => log.error('the files could not be read again: what was in force stays', { error }))
-    })
+    const stopWatching = watchFiles([...this.#config.watched, ...schemaFolders], () => this.#readAgain())
+    const stopCertificates = watchFiles(this.#certificates.files, () => this.#certificates.renew())
+    this.#stopWatching = () => {
+      stopWatching()
+      stopCertificates()
+    }
+  }
+
+  #readAgain(): void {
+    this.reload().catch((error: unknown) => this.#parts.log.error('the files could not be read again: what was in force stays', { error }))
   }
 
   /** A bridge takes records only while it is connected: what waits for it stays in the file, and a cloud that is away costs no memory. */
@@ -383,7 +442,9 @@ class Running implements Gateway, Control {
     if (this.#closing) return
     this.#closing = true
     this.#stopWatching()
+    this.#included.close()
     this.#observers.close()
+    await this.#rules.settled()
     clearInterval(this.#sweepTimer)
     clearInterval(this.#endTimer)
     await this.#admin?.close()
@@ -406,6 +467,8 @@ class Running implements Gateway, Control {
     for (const machine of loaded.collectionOff) {
       books.sessions.forget(machine)
       this.#cells.forget(machine)
+      this.#traces.forget({ machine })
+      this.#recordings.switchedOff(machine)
     }
     for (const machine of loaded.collectionOff) {
       void this.#egress?.purge((record) => record.machine === machine && record.subjects.length > 0, 'device_setting').cut()
@@ -440,13 +503,17 @@ class Running implements Gateway, Control {
     for (const machine of this.#outbox.machinesWithSubjects()) if (!isOn(machine)) this.#outbox.purge({ machine }, 'device_setting')
   }
 
-  /** Builds everything beside the old, swaps once. */
-  #enforce(policy: Policy): void {
+  #recordRules(type: `rules.${string}`, body: Readonly<Record<string, unknown>>): void {
+    const { ledger } = this.#parts.books
+    if (ledger.healthy) ledger.append({ type, body })
+  }
+
+  /** Builds everything beside the old while messages go on; returns the swap. */
+  async #prepare(policy: Policy): Promise<() => void> {
     const { books, metrics, root } = this.#parts
     metrics.useRules(policy.outputs.map((output) => output.id), policy.streams.map((stream) => stream.id))
-    this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
     const identify = (card: string, atMs: number): ReturnType<typeof books.identities.find> => (card === '' ? undefined : books.identities.find(card, atMs))
-    const snapshot: Snapshot = buildSnapshot(policy, {
+    const snapshot: Snapshot = await calmly(snapshotInPieces(policy, {
       keys: this.#keys,
       engine: engineOf(this.#config),
       keyId: root.id,
@@ -467,15 +534,15 @@ class Running implements Gateway, Control {
           if (books.ledger.healthy) books.ledger.flush()
         },
       },
-      matcher: (streams) => {
-        const matcher = createTopicMatcher(streams)
-        return (topic) => matcher.match(topic)
-      },
-    })
-    this.#parts.consented.policy = policy
-    books.usePolicy(policy)
-    this.#pipeline.swap(snapshot)
-    this.#observers.rulesChanged()
+      matcher: matcherOf,
+    }))
+    return () => {
+      this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
+      this.#parts.consented.policy = policy
+      books.usePolicy(policy)
+      this.#pipeline.swap(snapshot)
+      this.#observers.rulesChanged()
+    }
   }
 
   // ---------------------------------------------------------------------------------------------------------------- leaving
@@ -506,7 +573,8 @@ class Running implements Gateway, Control {
     const basis = stricter(here, { ...here, basis: record.basis as Basis })
     const state = gate(entry.output, basis, this.#person)
     // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
-    const isFine = entry.planIds.indexOf(record.plan) >= variantIndex(true, false)
+    const isOf = (variant: number): boolean => (entry.made[variant] ?? entry.ready(variant)).plan.id === record.plan
+    const isFine = FINE.some(isOf) && !COARSE.some(isOf)
     return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' && !isFine ? state !== Gate.closed : state === Gate.yes
   }
 
@@ -545,6 +613,8 @@ class Running implements Gateway, Control {
   /** [G4] What a change that is in force does to messages on their way. Before it returns the queues are purged; it resolves when the sockets are. */
   async #carryOut({ operator, state }: ConsentChange, purposes: readonly PurposeId[]): Promise<Cut | undefined> {
     if (state === 'granted' || state === 'requested') return undefined
+    this.#traces.erase(operator)
+    this.#recordings.withdrawn(operator)
     // A yes for this site only leaves what stays on it, and what needs no yes.
     const only = state === 'local_only' ? (record: OutboxRecord) => !this.#mayLeave(record) : undefined
     const cuts = await Promise.all(purposes.map((purpose) => this.#cutBack({ subject: operator, purpose, ...(only === undefined ? {} : { only }) }, 'withdrawal')))
@@ -643,6 +713,56 @@ class Running implements Gateway, Control {
     return this.#rules.discard(by)
   }
 
+  startShadow(yaml: string, { samplePercent, minutes }: Parameters<Control['startShadow']>[1], by: string): ReturnType<Control['startShadow']> {
+    return this.#rules.inTurn(async () => {
+      if (this.#shadow !== undefined && this.#shadow.report().ended === undefined) throw new GatewayError('SHADOW-RUNS', 'A candidate runs beside the active set already.', 'See parapet rules shadow, or end it: parapet rules shadow --stop.')
+      const { clock, log } = this.#parts
+      const { set, difference } = await this.#rules.candidate(yaml)
+      const active = this.#rules.inForce
+      if (active === undefined) throw new GatewayError('NO-RULES', 'No rules are active, so there is nothing to run beside.', 'Put a first set in place: parapet rules activate FILE.')
+      const asksAgain = set.policy.purposes.flatMap(({ id }) => (active.policy.purposes.some((one) => one.id === id) && isScopeWider(grantedScope(active.policy, id), grantedScope(set.policy, id)) ? [id] : []))
+      const shadow = new Shadow({ active, candidate: set, samplePercent, forMs: minutes * 60_000, by, difference: summaryOf(difference), asksAgain }, {
+        clock, keys: this.#keys, matcher: matcherOf, machine: (id) => this.#registries.machine(id),
+        end: (one, why, error) => {
+          if (error !== undefined) log.error('the shadow run failed and has ended; the traffic goes on', { error })
+          this.#observers.end(one, why)
+        },
+        ended: ({ candidate, ended, compared, skipped, stoppedBy }) => this.#recordRules('rules.shadow_ended', { hash: candidate.hash, policy: candidate.policy, by: stoppedBy ?? by, why: ended, compared, skipped }),
+      })
+      this.#recordRules('rules.shadow_started', { hash: set.policy.hash, policy: set.policy.id, active: active.policy.hash, by, sample: samplePercent, minutes, difference: summaryOf(difference) })
+      this.#shadow = shadow
+      this.#observers.add(shadow)
+      return shadow.report()
+    })
+  }
+
+  shadow(): ReturnType<Control['shadow']> {
+    this.#shadow?.endIfOver()
+    return this.#shadow?.report()
+  }
+
+  stopShadow(by: string): ReturnType<Control['stopShadow']> {
+    const shadow = this.#shadow
+    if (shadow === undefined || shadow.endIfOver() || shadow.report().ended !== undefined) throw new GatewayError('NO-SHADOW', 'No candidate runs beside the active set.', 'Start one: parapet rules shadow FILE.')
+    shadow.stoppedBy(by)
+    this.#observers.end(shadow, 'asked')
+    return shadow.report()
+  }
+
+  startTrace({ machine, operator, minutes, values, who, personal }: NewTrace): ReturnType<Control['startTrace']> {
+    if (machine !== undefined && this.#registries.machine(machine) === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine.', 'See GET /v1/machines.')
+    if (operator !== undefined && !this.#parts.books.identities.knows(operator)) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'Ids are those of operators.yaml, never a card or PIN.')
+    return this.#traces.start({ machine, operator, forMs: minutes * 60_000, values, by: who.name, role: who.role, personal })
+  }
+
+  trace({ name, role }: Actor, after: number): ReturnType<Control['trace']> {
+    return this.#traces.read({ by: name, role }, after)
+  }
+
+  stopTrace({ name, role }: Actor): void {
+    this.#traces.stop({ by: name, role })
+  }
+
   machines(page: { readonly after: string | undefined; readonly limit: number }): ReturnType<Control['machines']> {
     const ids = this.#registries.machineIds().sort()
     const rest = page.after === undefined ? ids : ids.filter((id) => id > (page.after as string))
@@ -672,6 +792,47 @@ class Running implements Gateway, Control {
         stopped: this.#stopped().includes(output.id), forwarded: counters.forwarded.value, withheld: counters.reasons(),
       }
     })
+  }
+
+  learned(): ReturnType<Control['learned']> {
+    return this.#learner.report()
+  }
+
+  startLearning(request: LearnRequest): ReturnType<Control['startLearning']> {
+    return this.#learner.start(request)
+  }
+
+  stopLearning(): ReturnType<Control['stopLearning']> {
+    return this.#learner.stop()
+  }
+
+  recordings(): ReturnType<Control['recordings']> {
+    return this.#recordings.list()
+  }
+
+  startRecording(request: RecordingRequest, by: By): ReturnType<Control['startRecording']> {
+    if (!this.#parts.books.ledger.healthy) throw new GatewayError('LEDGER-DAMAGED', 'The ledger cannot be written, so nothing is recorded.', 'Run parapet ledger verify, then restore the data folder from a backup.')
+    return this.#recordings.start(request, by)
+  }
+
+  stopRecording(id: string, by: By): ReturnType<Control['stopRecording']> {
+    return this.#recordings.stop(id, by)
+  }
+
+  deleteRecording(id: string, by: By): void {
+    this.#recordings.delete(id, by)
+  }
+
+  deadLetters({ after, limit }: Parameters<Control['deadLetters']>[0]): ReturnType<Control['deadLetters']> {
+    return this.#outbox.deadLetters(after, limit)
+  }
+
+  retryDeadLetters(numbers: readonly number[] | undefined): number {
+    return this.#outbox.retryDead(numbers)
+  }
+
+  dropDeadLetters(numbers: readonly number[] | undefined): number {
+    return this.#outbox.dropDead(numbers)
   }
 
   why(machine: MachineId, output: OutputId): Why | undefined {
@@ -710,7 +871,8 @@ class Running implements Gateway, Control {
       if (state.reason !== undefined && state.mend !== undefined) add('BRIDGE-DOWN', 'warning', `The bridge ${name} is not connected since ${new Date(state.sinceMs).toISOString()} (${state.reason}, ${state.code ?? ''}).`, state.mend)
       else if (state.resting) add('BRIDGE-REFUSED', 'warning', `The broker of the bridge ${name} refuses messages for now.`, 'Look at its quota and its log; the bridge goes on by itself.')
     }
-    if (this.#outbox.stats.dead > 0) add('DEAD-LETTERS', 'warning', `Brokers refused ${this.#outbox.stats.dead} messages for good since the start; they are kept aside for seven days.`, 'The log names bridge and reason code; mend what the broker objects to.')
+    if (this.#outbox.stats.dead > 0) add('DEAD-LETTERS', 'warning', `Brokers refused ${this.#outbox.stats.dead} messages for good; they are kept aside for seven days.`, 'See parapet dead-letters list; mend what the broker objects to, then retry or drop them.')
+    this.#certificates.tell(add)
     if (this.#closing) add('CLOSING', 'error', 'The gateway is stopping.', 'Wait for the new one.')
     return { live: true, ready: reasons.every((reason) => reason.severity !== 'error'), reasons }
   }
@@ -727,7 +889,8 @@ class Running implements Gateway, Control {
       ],
       bridges: this.#bridges.map(({ name, state }) => ({ name, recipient: this.#config.bridges.get(name)?.recipient as RecipientId, connected: state.connected, waiting: this.#outbox.waiting(name) })),
       machines: this.#registries.machines.size, operators: books.states.operators, sessions: this.sessions().length,
-      outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: undefined },
+      outbox: { records: this.#outbox.depth, bytes: this.#outbox.bytes, limitBytes: this.#config.limits.outboxBytes, oldestAtMs: this.#outbox.oldestAtMs, deadLetters: this.#outbox.stats.dead },
+      recipients: this.#egress?.waiting() ?? [],
       ledger: { seq: books.ledger.head.seq, healthy: books.ledger.healthy },
       rules: policy === undefined ? undefined : { hash: policy.hash, policy: policy.id, activeSinceMs: this.#rules.activeSinceMs },
     }
@@ -760,13 +923,16 @@ class Running implements Gateway, Control {
     metrics.gauge('sessions', this.sessions().length)
     metrics.gauge('outbox_records', this.#outbox.depth)
     metrics.gauge('outbox_bytes', this.#outbox.bytes)
+    metrics.gauge('outbox_limit_bytes', this.#config.limits.outboxBytes)
     for (const [reason, count] of Object.entries(this.#outbox.stats.purged)) metrics.counter('outbox_purged_total', reason).set(count)
     for (const { name, state } of this.#bridges) {
       metrics.gauge('bridge_connected', state.connected ? 1 : 0, name)
       metrics.gauge('bridge_in_flight', state.inFlight, name)
       metrics.gauge('bridge_window', state.window, name)
     }
-    metrics.gauge('ready', this.health().ready ? 1 : 0)
+    const { ready, reasons } = this.health()
+    metrics.gauge('ready', ready ? 1 : 0)
+    for (const code of CONDITIONS) metrics.gauge('conditions', reasons.some((reason) => reason.code === code) ? 1 : 0, code)
   }
 
   #audit(event: AuditEvent): void {
@@ -776,6 +942,15 @@ class Running implements Gateway, Control {
     const { operator, atMs, action, outcome, code, actor, role, machine, purpose, detail } = event
     books.ledger.append({ type: `disclosure.${action.replaceAll('.', '_')}`, ...(operator === undefined || !books.identities.knows(operator) ? {} : { subject: { type: 'operator', id: operator } }), body: { atMs, outcome, code, actor, role, machine, purpose, detail } })
   }
+}
+
+/** Variants with the operator's yes, and without. */
+const FINE = [variantIndex(true, false), variantIndex(true, true)]
+const COARSE = [variantIndex(false, false), variantIndex(false, true)]
+
+function matcherOf(streams: readonly Stream[]): ReturnType<ShadowParts['matcher']> {
+  const matcher = createTopicMatcher(streams)
+  return (topic) => matcher.match(topic)
 }
 
 function endpoint({ host, port, tls }: ListenConfig): { host: string; port: number; tls?: TlsMaterial } {
@@ -823,4 +998,8 @@ function pooledRandom(): Random {
   }
 }
 
+/** Events after which nothing recorded of the person stays. */
+const NOES = ['consent.refused', 'consent.withdrawn', 'consent.objected', 'consent.local_only']
+
 const NO_SUBSCRIBER = Verdict.no_subscriber.code
+const NO_BRIDGE = Verdict.no_bridge.code

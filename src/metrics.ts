@@ -16,22 +16,28 @@ const LABELS = {
   /** KILL_REASONS of broker/counts.ts. */
   kill: [
     'packet_too_big', 'connect_too_big', 'packet_too_slow', 'connect_late', 'malformed', 'protocol', 'topic', 'rate', 'keepalive', 'slow_reader',
-    'unauthorised', 'outbox', 'connections', 'revoked', 'closing', 'withdrawal', 'taken_over',
+    'unauthorised', 'outbox', 'connections', 'connect_rate', 'revoked', 'closing', 'withdrawal', 'taken_over',
   ],
   /** The rest of what broker/counts.ts counts, by its own names. */
   event: [
-    'connect.admitted', 'connect.refused', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted', 'handle.failed', 'handle.no_room',
+    'connect.admitted', 'connect.refused', 'connect.locked', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted', 'handle.failed', 'handle.no_room',
     'subscribe.granted', 'subscribe.refused', 'subscribe.revoked',
-    'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full',
+    'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full', 'deliver.retained_gone',
   ],
   session: ['on', 'off', 'expired', 'unknown_card', 'shared_card', 'handover', 'forgotten'],
   /** CHOICE_RESULTS of consent/choices.ts. */
   choice: ['recorded', 'repeated', 'not_understood', 'nobody', 'unknown_purpose', 'other_notice', 'stale', 'too_many'],
-  purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules'],
+  purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules', 'dismissed'],
   result: ['accepted', 'refused'],
   /** Closed by consent or rules since it was queued; past its time; QoS 0 that the connection could not take. */
   bridgeReason: ['gated', 'expired', 'dropped_qos0'],
   answer: ['ok', 'client_error', 'server_error'],
+  /** What /readyz can name. */
+  condition: [
+    'NO-RULES', 'RULES-STAGED', 'RULES-SET-ASIDE', 'RULES-REFUSED', 'NO-MACHINES', 'REGISTRY-REFUSED', 'LEDGER-DAMAGED', 'CLOCK-UNSURE', 'OUTBOX-UNHEALTHY',
+    'OUTBOX-FULL', 'OUTPUT-FULL', 'VERIFY-VIOLATION', 'BRIDGE-DOWN', 'BRIDGE-REFUSED', 'DEAD-LETTERS', 'CLOSING',
+    'CERTIFICATE-EXPIRES', 'CERTIFICATE-EXPIRED', 'CERTIFICATE-REFUSED', 'CRL-EXPIRES', 'CRL-EXPIRED',
+  ],
 } as const satisfies Record<string, readonly string[]>
 
 type LabelSet = keyof typeof LABELS | 'output' | 'stream' | 'bridge'
@@ -63,6 +69,7 @@ export const FAMILIES = {
   consent_changes_total: { kind: 'counter', help: 'Changes of consent of any kind.' },
   outbox_records: { kind: 'gauge', help: 'Messages waiting in the outbox.' },
   outbox_bytes: { kind: 'gauge', help: 'Bytes waiting in the outbox.' },
+  outbox_limit_bytes: { kind: 'gauge', help: 'limits.outbox_bytes of the gateway file.' },
   outbox_purged_total: { kind: 'counter', help: 'Messages removed from the outbox other than by delivery.', labels: { reason: 'purge' } },
   bridge_connected: { kind: 'gauge', help: '1 while the bridge is connected to its broker.', labels: { bridge: 'bridge' } },
   bridge_connects_total: { kind: 'counter', help: 'Attempts to connect.', labels: { bridge: 'bridge' } },
@@ -78,11 +85,14 @@ export const FAMILIES = {
   bridge_saved_bytes_total: { kind: 'counter', help: 'Bytes that the compression of batches saved.', labels: { bridge: 'bridge' } },
   rules_loads_total: { kind: 'counter', help: 'Rules files read, by whether they were accepted.', labels: { result: 'result' } },
   ready: { kind: 'gauge', help: '1 when the gateway is ready.' },
+  conditions: { kind: 'gauge', help: '1 while /readyz names this condition, 0 while it does not.', labels: { code: 'condition' } },
   admin_requests_total: { kind: 'counter', help: 'Requests to the admin API.', labels: { answer: 'answer' } },
   admin_denied_total: { kind: 'counter', help: 'Requests to the admin API with a wrong token, or from an address that is locked out.' },
 } as const satisfies Record<string, Family>
 
 export type FamilyName = keyof typeof FAMILIES
+/** Codes of /readyz that `conditions` shows. */
+export const CONDITIONS: readonly string[] = LABELS.condition
 /** Upper bounds in seconds. A commit is an fsync: 0.1 ms on a good disk, seconds on a worn SD card. */
 export const COMMIT_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5] as const
 

@@ -15,10 +15,10 @@ import type { OperatorId } from './domain/ids.ts'
 import { Verdict, isRefusal } from './domain/verdict.ts'
 import { createFacts } from './minimise/probe.ts'
 import { createContext } from './minimise/interpret.ts'
-import { variantIndex, type Plan } from './minimise/plan.ts'
+import { variantIndex } from './minimise/plan.ts'
 import { verify } from './minimise/verify.ts'
 import type { Cells } from './minimise/cells.ts'
-import type { OutputEntry, ReadChoice, Snapshot, StreamEntry } from './snapshot.ts'
+import type { OutputEntry, ReadChoice, ReadyMinimiser, Snapshot, StreamEntry } from './snapshot.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface PipelineParts {
@@ -186,7 +186,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       context.failures = 0
       if (scratch.length - end < RESULT_ROOM) scratch = larger(scratch, end)
       parts.cells.begin()
-      const result = output.run[variant]!(scratch, 0, length, scratch, end, context)
+      const minimiser = output.made[variant] ?? output.ready(variant)
+      const result = minimiser.run(scratch, 0, length, scratch, end, context)
       failed[i] = context.failures
       if (result < 0) {
         parts.cells.undo()
@@ -203,7 +204,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       if (verifyEvery > 0 && ++unverified >= verifyEvery) {
         unverified = 0
         // The second of a pair of assertions: code that shares nothing with the minimiser looks at what it wrote.
-        const found = verify(output.plans[variant] as Plan, scratch, end, result)
+        const found = verify(minimiser.plan, scratch, end, result)
         if (found !== undefined) {
           stop(now, output, found)
           withhold(i, Verdict.unverified.code)
@@ -231,7 +232,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       withdrawnTo[i] = -1
       if (state === Gate.yes && output.hasPairs && !closesOnWithdrawal(basis.basis)) {
         if (scratch.length - end < RESULT_ROOM) scratch = larger(scratch, end)
-        const plain = output.run[variantIndex(false, (variant & 1) === 1)]!(scratch, 0, length, scratch, end, context)
+        const without = variantIndex(false, (variant & 1) === 1)
+        const plain = (output.made[without] ?? output.ready(without)).run(scratch, 0, length, scratch, end, context)
         withdrawnFrom[i] = end
         // A variant that would go to another topic cannot take this record's place.
         withdrawnTo[i] = plain < 0 || plain - end > LIMITS.resultBytes || context.topic !== topics[i] ? 0 : plain
@@ -343,6 +345,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const order = (orders.get(machine.id) ?? orderBase) + 1
     orders.set(machine.id, order)
     const withdrawn = withdrawnTo[i] as number
+    const minimiser = output.made[variants[i] as number] as ReadyMinimiser
     const known = decision.known && decision.operator !== undefined
     const subjects = known ? [decision.operator as OperatorId] : (decision.concerned ?? NOBODY)
     return {
@@ -365,7 +368,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       consentSeq: subjects.length > 0 && decision.seq > 0 ? [decision.seq] : NO_EVENTS,
       policy: now.policy.id,
       rulesHash: now.policy.hash,
-      plan: output.planIds[variants[i] as number] as string,
+      plan: minimiser.plan.id,
       keyId: now.keyId,
       storageClass: storageClassOf(bases[i] as string),
       expiresAtMs: output.output.to.sendWithinMs === undefined ? undefined : (output.emission === undefined ? receivedAtMs : untils[i] ?? receivedAtMs) + output.output.to.sendWithinMs,
@@ -374,7 +377,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
         : closesOnWithdrawal(bases[i] as string) ? null
         : withdrawn < 0 ? undefined
         : withdrawn === 0 ? null : scratch.subarray(withdrawnFrom[i], withdrawn),
-      categories: output.categories[variants[i] as number] as number,
+      categories: minimiser.categories,
       via: output.output.to.via,
       slot: output.emission === undefined ? undefined : slots[i],
       untilMs: output.emission === undefined ? undefined : untils[i],

@@ -9,6 +9,7 @@ import { clear, nobody, type ConsentState, type Decision } from './domain/consen
 import type { FleetId, MachineId, OperatorId, OutputId, StreamId } from './domain/ids.ts'
 import type { BasisEntry, Output, Policy, Stream } from './domain/policy.ts'
 import type { ConsentStates, Identity, IdentityRegister, Machine, Outbox, OutboxRecord, Sessions } from './domain/ports.ts'
+import { atOnce, type Pieces } from './domain/pieces.ts'
 import { Verdict } from './domain/verdict.ts'
 import { isNo } from './consent/history.ts'
 import type { Counter, Metrics } from './metrics.ts'
@@ -18,7 +19,7 @@ import { variantIndex, type Plan } from './minimise/plan.ts'
 import { createFacts, createProbe, type Facts, type Probe } from './minimise/probe.ts'
 import { derivedRows, type PseudonymKeys } from './minimise/pseudonym.ts'
 import { createPipeline } from './pipeline.ts'
-import { buildSnapshot, type OutputEntry } from './snapshot.ts'
+import { snapshotInPieces, type OutputEntry } from './snapshot.ts'
 
 export interface RehearsalOptions {
   readonly keys: PseudonymKeys
@@ -75,6 +76,11 @@ export interface Rehearsal {
  * @throws Error when a generated minimiser does not compile
  */
 export function createRehearsal(policy: Policy, options: RehearsalOptions): Rehearsal {
+  return atOnce(rehearsalInPieces(policy, options))
+}
+
+/** The same, a minimiser a piece. */
+export function* rehearsalInPieces(policy: Policy, options: RehearsalOptions): Pieces<Rehearsal> {
   const { people, only } = options
   const played = only === undefined ? policy : { ...policy, outputs: policy.outputs.filter((output) => output.id === only) }
   const given = nobody()
@@ -100,7 +106,7 @@ export function createRehearsal(policy: Policy, options: RehearsalOptions): Rehe
     onVerdict: (_publish, _stream, output, code) => void (output !== undefined && verdicts.set(output, code)),
   })
   const identify = (card: string, atMs: number): Identity | undefined => (card === '' ? undefined : stand.identities.find(card, atMs))
-  const snapshot = buildSnapshot(people === undefined ? alwaysAsking(played) : played, {
+  const snapshot = yield* snapshotInPieces(people === undefined ? alwaysAsking(played) : played, {
     keys: options.keys,
     engine: options.engine ?? 'generated',
     keyId: '',
@@ -147,7 +153,7 @@ function performanceOf(entry: OutputEntry, machine: Machine, decision: Readonly<
     output: entry.output,
     gate: standing.gate,
     basis: standing.basis,
-    plan: entry.plans[standing.variant] as Plan,
+    plan: (entry.made[standing.variant] ?? entry.ready(standing.variant)).plan,
     code: record === undefined ? code : 0,
     sent: record === undefined ? undefined : { bytes: record.payload, topic: record.topic },
   }

@@ -11,6 +11,7 @@ import { SessionTracks } from './consent/sessions.ts'
 import { ConsentTable } from './consent/state.ts'
 import { clear, type ConsentState, type Decision } from './domain/consent.ts'
 import { GatewayError } from './domain/errors.ts'
+import { atOnce, type Pieces } from './domain/pieces.ts'
 import type { OperatorId, PurposeId } from './domain/ids.ts'
 import type { Output, Policy, RuleTest, Stream } from './domain/policy.ts'
 import type { Clock, ConsentChange, EventFilter, Identity, Ledger, LedgerEvent, Machine, StoredEvent } from './domain/ports.ts'
@@ -20,7 +21,7 @@ import { stepsAlong } from './minimise/plan.ts'
 import { parseDuration } from './minimise/quantity.ts'
 import { verify } from './minimise/verify.ts'
 import { compareFields, shownFields, type Mismatch, type Saved } from './comparison.ts'
-import { createRehearsal, decisionFor, machineOf, offlineKeys, offlineSession, type OutputPerformance, type People, type Performance, type Rehearsal } from './rehearsal.ts'
+import { decisionFor, machineOf, offlineKeys, offlineSession, rehearsalInPieces, type OutputPerformance, type People, type Performance, type Rehearsal } from './rehearsal.ts'
 
 export interface TestReport {
   readonly tests: readonly TestResult[]
@@ -32,6 +33,8 @@ export interface TestReport {
 export interface TestResult {
   readonly name: string
   readonly line: number
+  /** The included file that it stands in; absent in the rules file itself. */
+  readonly file?: string
   /** Empty = passed. */
   readonly failures: readonly Failure[]
 }
@@ -62,9 +65,45 @@ export interface Coverage {
  * @param engine  what the gateway minimises with; its results are held against those of the readable engine
  */
 export function runTests(policy: Policy, schemas: Schemas, engine: 'generated' | 'interpreted' = 'generated'): TestReport {
+  return atOnce(runTestsInPieces(policy, schemas, engine))
+}
+
+/** The same, a minimiser or a test a piece. */
+export function* runTestsInPieces(policy: Policy, schemas: Schemas, engine: 'generated' | 'interpreted'): Pieces<TestReport> {
   const looked = new Map<string, { yes: number; no: number; notSet: number }>(policy.outputs.map((output) => [output.id, { yes: 0, no: 0, notSet: 0 }]))
-  const stage = policy.tests.length === 0 ? undefined : new Stage(policy, schemas, looked, engine)
-  const tests = policy.tests.map((test): TestResult => ({ name: test.name, line: test.line, failures: stage?.run(test) ?? [] }))
+  const tests: TestResult[] = []
+  if (policy.tests.length > 0) {
+    const cast = new Cast()
+    const stage = new Stage(policy, schemas, looked, {
+      given: yield* rehearsalInPieces(policy, { keys: KEYS, engine }), readable: yield* rehearsalInPieces(policy, { keys: KEYS, engine: 'interpreted' }),
+      acted: yield* rehearsalInPieces(policy, { keys: KEYS, engine, people: cast }), cast,
+    })
+    for (const test of policy.tests) {
+      yield
+      tests.push({ name: test.name, line: test.line, ...(test.file === undefined ? {} : { file: test.file }), failures: stage.run(test) })
+    }
+  }
+  return reportOf(tests, looked)
+}
+
+/** Reports of the same rules under different values as one, in the order of the tests of `policy`. */
+export function joinedReport(policy: Policy, reports: readonly (Pick<TestReport, 'tests'> & Partial<Pick<TestReport, 'coverage'>>)[]): TestReport {
+  const results = new Map(reports.flatMap((report) => report.tests).map((result) => [result.name, result]))
+  const looked = new Map<string, Looked>(policy.outputs.map((output) => [output.id, { yes: 0, no: 0, notSet: 0 }]))
+  for (const { output, yes, no, notSet } of reports.flatMap((report) => report.coverage?.outputs ?? [])) {
+    const sum = looked.get(output)
+    if (sum !== undefined) Object.assign(sum, { yes: sum.yes + yes, no: sum.no + no, notSet: sum.notSet + notSet })
+  }
+  return reportOf(policy.tests.flatMap((test) => results.get(test.name) ?? []), looked)
+}
+
+interface Looked {
+  yes: number
+  no: number
+  notSet: number
+}
+
+function reportOf(tests: readonly TestResult[], looked: ReadonlyMap<string, Looked>): TestReport {
   const failed = tests.filter((test) => test.failures.length > 0).length
   const covered = [...looked.values()].reduce((sum, { yes, no, notSet }) => sum + Number(yes > 0) + Number(no > 0) + Number(notSet > 0), 0)
   return {
@@ -86,22 +125,26 @@ interface Judgement {
   readonly saved: Saved
 }
 
+interface Rehearsals {
+  /** For tests of one message, which bring their decision. */
+  readonly given: Rehearsal
+  readonly readable: Rehearsal
+  /** For tests with steps; the cast is new for each. */
+  readonly acted: Rehearsal
+  readonly cast: Cast
+}
+
 class Stage {
   readonly #policy: Policy
   readonly #schemas: Schemas
-  readonly #engine: 'generated' | 'interpreted'
   readonly #looked: Map<string, { yes: number; no: number; notSet: number }>
-  readonly #given: Rehearsal
-  readonly #readable: Rehearsal
-  #steps: { readonly rehearsal: Rehearsal; readonly cast: Cast } | undefined
+  readonly #rehearsals: Rehearsals
 
-  constructor(policy: Policy, schemas: Schemas, looked: Map<string, { yes: number; no: number; notSet: number }>, engine: 'generated' | 'interpreted') {
-    this.#engine = engine
+  constructor(policy: Policy, schemas: Schemas, looked: Map<string, { yes: number; no: number; notSet: number }>, rehearsals: Rehearsals) {
     this.#policy = policy
     this.#schemas = schemas
     this.#looked = looked
-    this.#given = createRehearsal(policy, { keys: KEYS, engine })
-    this.#readable = createRehearsal(policy, { keys: KEYS, engine: 'interpreted' })
+    this.#rehearsals = rehearsals
   }
 
   run(test: RuleTest): Failure[] {
@@ -117,7 +160,7 @@ class Stage {
     const stream = this.#stream(given)
     const atMs = given.at === undefined ? undefined : timeOf(String(given.at), undefined, this.#day([given]))
     const payload = this.#encode(stream, given, atMs)
-    const { facts } = this.#given.probe(stream.id, payload)
+    const { facts } = this.#rehearsals.given.probe(stream.id, payload)
     const operator = given.operator === null ? undefined : (textOf(given.operator) ?? (facts.operator === '' ? ASSUMED_OPERATOR : facts.operator))
     const message = {
       stream: stream.id,
@@ -129,13 +172,13 @@ class Stage {
         session: operator === undefined ? '' : offlineSession(KEYS, operator),
       }),
     }
-    const performance = this.#given.perform(message)
+    const performance = this.#rehearsals.given.perform(message)
     const judgement = { step: undefined, expect: test.expect ?? {}, others: test.others === 'nothing', never: test.neverContains, saved: new Map<string, string>() }
-    return [...this.#judge(performance, stream, judgement), ...disagreement(performance, this.#readable.perform(message))]
+    return [...this.#judge(performance, stream, judgement), ...disagreement(performance, this.#rehearsals.readable.perform(message))]
   }
 
   #runSteps(test: RuleTest, steps: readonly Text[]): Failure[] {
-    const { rehearsal, cast } = this.#company()
+    const { acted: rehearsal, cast } = this.#rehearsals
     const machines = steps.filter((step) => step.message !== undefined).map((step) => this.#machineNamed(step)).filter((name) => name !== undefined)
     const failures: Failure[] = []
     const saved: Saved = new Map()
@@ -164,15 +207,6 @@ class Stage {
       }))
     }
     return failures
-  }
-
-  /** Compiled once for all tests with steps; the cast is new for each. */
-  #company(): { readonly rehearsal: Rehearsal; readonly cast: Cast } {
-    if (this.#steps === undefined) {
-      const cast = new Cast()
-      this.#steps = { rehearsal: createRehearsal(this.#policy, { keys: KEYS, engine: this.#engine, people: cast }), cast }
-    }
-    return this.#steps
   }
 
   #judge(performance: Performance, stream: Stream, judgement: Judgement): Failure[] {
@@ -226,7 +260,7 @@ class Stage {
   #machineNamed(text: Text): string | undefined {
     if (text.machine !== undefined) return String(text.machine)
     const stream = this.#stream(text)
-    const { facts } = this.#given.probe(stream.id, this.#encode(stream, text, undefined))
+    const { facts } = this.#rehearsals.given.probe(stream.id, this.#encode(stream, text, undefined))
     return facts.machine === '' ? undefined : facts.machine
   }
 
@@ -235,7 +269,7 @@ class Stage {
     for (const text of texts) {
       if (text.message === undefined) continue
       const stream = this.#stream(text)
-      const { facts } = this.#given.probe(stream.id, this.#encode(stream, text, undefined))
+      const { facts } = this.#rehearsals.given.probe(stream.id, this.#encode(stream, text, undefined))
       if (!Number.isNaN(facts.eventMs)) return Math.floor(facts.eventMs / DAY_MS) * DAY_MS
     }
     const effective = Date.parse(`${this.#policy.effective ?? ''}T00:00:00Z`)

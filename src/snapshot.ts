@@ -3,6 +3,7 @@
  * the topic matcher, the basis of every output by country.
  */
 import { outputBasis } from './domain/basis.ts'
+import { atOnce, type Pieces } from './domain/pieces.ts'
 import type { Machine, Outbox } from './domain/ports.ts'
 import type { BasisEntry, Choice, ChoiceRule, Output, OutputStream, Policy, Stream } from './domain/policy.ts'
 import { categoryBit, classificationOf, type FieldShape } from './domain/schema.ts'
@@ -71,12 +72,10 @@ export interface ReadChoice {
 export interface OutputEntry {
   readonly output: Output
   readonly source: OutputStream
-  /** By `variantIndex`. */
-  readonly run: readonly Run[]
-  readonly plans: readonly Plan[]
-  readonly planIds: readonly string[]
-  /** Category bits by variant, for the disclosure count. */
-  readonly categories: readonly number[]
+  /** By `variantIndex`; undefined as long as nobody needed it, see `ready`. */
+  readonly made: readonly (ReadyMinimiser | undefined)[]
+  /** Makes the minimiser of a variant: beyond the first few thousand of a set only what messages ask for is made. */
+  ready(variant: number): ReadyMinimiser
   readonly hasPairs: boolean
   basisFor(machineCountry: string | undefined, operatorCountry: string | undefined): BasisEntry | undefined
   readonly counters: OutputCounters
@@ -86,6 +85,13 @@ export interface OutputEntry {
   readonly bytes: Counter
   /** Down-sampling, where the rules ask for it. */
   readonly emission: Emission | undefined
+}
+
+export interface ReadyMinimiser {
+  readonly run: Run
+  readonly plan: Plan
+  /** Category bits, for the disclosure count. */
+  readonly categories: number
 }
 
 /** Applies a sign-on or sign-off; the card as the message carries it. */
@@ -105,7 +111,14 @@ export interface SnapshotParts extends CompileOptions {
 }
 
 export function buildSnapshot(policy: Policy, parts: SnapshotParts): Snapshot {
-  const entries = policy.streams.map((stream) => streamEntry(policy, stream, parts))
+  return atOnce(snapshotInPieces(policy, parts))
+}
+
+/** The same, a minimiser a piece. */
+export function* snapshotInPieces(policy: Policy, parts: SnapshotParts): Pieces<Snapshot> {
+  const entries: StreamEntry[] = []
+  const inStock: Stock = { left: READY_MAX }
+  for (const stream of policy.streams) entries.push(yield* streamEntry(policy, stream, parts, inStock))
   const match = parts.matcher(policy.streams)
   const matched = new WeakMap<object, Matched>()
   const scopes = new WeakMap<Machine, Scope>()
@@ -136,11 +149,12 @@ export function buildSnapshot(policy: Policy, parts: SnapshotParts): Snapshot {
   }
 }
 
-function streamEntry(policy: Policy, stream: Stream, parts: SnapshotParts): StreamEntry {
-  const outputs = policy.outputs.flatMap((output) => {
+function* streamEntry(policy: Policy, stream: Stream, parts: SnapshotParts, inStock: Stock): Pieces<StreamEntry> {
+  const outputs: OutputEntry[] = []
+  for (const output of policy.outputs) {
     const source = output.streams.find((one) => one.stream === stream)
-    return source === undefined ? [] : [outputEntry(policy, output, source, parts)]
-  })
+    if (source !== undefined) outputs.push(yield* outputEntry(policy, output, source, parts, inStock))
+  }
   const isSessions = policy.subject.sessions?.stream === stream.id
   return {
     stream,
@@ -152,16 +166,22 @@ function streamEntry(policy: Policy, stream: Stream, parts: SnapshotParts): Stre
   }
 }
 
-export function outputEntry(policy: Policy, output: Output, source: OutputStream, parts: Pick<SnapshotParts, 'keys' | 'engine' | 'metrics' | 'windows'>): OutputEntry {
-  const minimisers = VARIANTS.map((variant) => compilePlan(planFor(output, source, variant), parts))
+function* outputEntry(policy: Policy, output: Output, source: OutputStream, parts: SnapshotParts, inStock: Stock): Pieces<OutputEntry> {
+  const made: (ReadyMinimiser | undefined)[] = VARIANTS.map(() => undefined)
+  const ready = (at: number): ReadyMinimiser => {
+    const { plan, run } = compiled(planFor(output, source, VARIANTS[at] as Plan['variant']), parts)
+    return (made[at] = { plan, run, categories: categoriesOf(plan) })
+  }
+  for (let at = 0; at < VARIANTS.length && inStock.left > 0; at++, inStock.left--) {
+    ready(at)
+    yield
+  }
   const bases = new Map<string, BasisEntry | undefined>()
   return {
     output,
     source,
-    run: minimisers.map((one) => one.run),
-    plans: minimisers.map((one) => one.plan),
-    planIds: minimisers.map((one) => one.plan.id),
-    categories: minimisers.map((one) => categoriesOf(one.plan)),
+    made,
+    ready,
     hasPairs: source.fields.some((field) => field.pair),
     basisFor(machineCountry, operatorCountry) {
       // Countries are a few hundred, so the table fills once and stays.
@@ -181,7 +201,22 @@ export function outputEntry(policy: Policy, output: Output, source: OutputStream
   }
 }
 
+/** Rules are taken only when what is generated for them compiles; should it fail here after all, the readable engine has the same result. */
+function compiled(plan: Plan, parts: CompileOptions): ReturnType<typeof compilePlan> {
+  try {
+    return compilePlan(plan, parts)
+  } catch {
+    return compilePlan(plan, { ...parts, engine: 'interpreted' })
+  }
+}
+
 const BASES_MAX = 4_096
+/** Minimisers that are made with the set: an output takes a few milliseconds for each, and kilobytes. */
+const READY_MAX = 1_000
+
+interface Stock {
+  left: number
+}
 
 function categoriesOf(plan: Plan): number {
   let bits = 0

@@ -6,8 +6,9 @@ import type { ConsentSource, ConsentState } from '../domain/consent.ts'
 import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, NoticeGiven } from '../domain/ports.ts'
 import type { Finding } from '../domain/errors.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
+import type { Params } from '../domain/policy.ts'
 import type { VerdictName } from '../domain/verdict.ts'
-import type { Role } from './tokens.ts'
+import type { Actor, Role } from './tokens.ts'
 
 export interface Control {
   /** Cheap: asked by probes every second. Says nothing personal. */
@@ -28,6 +29,19 @@ export interface Control {
   rollbackRules(by: string): Promise<RulesState>
   /** Throws the staged set away. Errors: NOTHING-STAGED. */
   discardRules(by: string): Promise<RulesState>
+  /** Performs a candidate beside the active set on sampled live traffic. Errors: RULES-REFUSED, NO-RULES, SHADOW-RUNS. */
+  startShadow(yaml: string, run: { readonly samplePercent: number; readonly minutes: number }, by: string): Promise<ShadowView>
+  /** The run that goes on, or the last one; undefined when there was none since the start. */
+  shadow(): ShadowView | undefined
+  /** Ends the run. Errors: NO-SHADOW. */
+  stopShadow(by: string): ShadowView
+
+  /** Explains the messages of a machine or an operator for a limited time; a caller has at most one. Errors: UNKNOWN-MACHINE, UNKNOWN-OPERATOR, TRACE-LIMIT. */
+  startTrace(trace: NewTrace): TraceView
+  /** What the caller's trace saw after a sequence number. Errors: UNKNOWN-TRACE. */
+  trace(who: Actor, after: number): TracePage
+  /** Ends the caller's trace and forgets what it saw. Errors: UNKNOWN-TRACE. */
+  stopTrace(who: Actor): void
 
   /**
    * Resolves once the change is durable and in force, and for a withdrawal once nothing covered can leave any more (G4).
@@ -59,8 +73,28 @@ export interface Control {
   /** Who is signed on now. */
   sessions(): readonly SessionView[]
   outputs(): readonly OutputView[]
+  /** What learn mode has seen in its newest run; undefined when there was none. */
+  learned(): LearnReport | undefined
+  /** Errors: LEARNING-ON, LEARN-TIME, UNKNOWN-STREAM. */
+  startLearning(request: { readonly stream: StreamId | undefined; readonly forMs: number }): LearnReport
+  /** Errors: LEARNING-OFF. */
+  stopLearning(): LearnReport
+  /** Oldest first. */
+  recordings(): readonly Recording[]
+  /** Writes its own events into the ledger. Errors: RECORDING-…, REASON-MISSING, UNKNOWN-STREAM, UNKNOWN-MACHINE, NO-RULES, LEDGER-DAMAGED. */
+  startRecording(request: NewRecording, by: { readonly by: string; readonly role: Role }): Recording
+  /** Errors: UNKNOWN-RECORDING. */
+  stopRecording(id: string, by: { readonly by: string; readonly role: Role }): Recording
+  /** Errors: UNKNOWN-RECORDING, RECORDING-HELD. */
+  deleteRecording(id: string, by: { readonly by: string; readonly role: Role }): void
   /** Answers "nothing arrives". Undefined when machine or output do not exist. */
   why(machine: MachineId, output: OutputId): Why | undefined
+  /** Messages that a broker refused for good, in the order in which they were received, after a number. */
+  deadLetters(page: { readonly after: number; readonly limit: number }): readonly DeadLetterView[]
+  /** Sends them once more, behind all that waits; undefined = all. Returns how many. Errors: OUTBOX-UNHEALTHY. */
+  retryDeadLetters(numbers: readonly number[] | undefined): number
+  /** Deletes them, but for what a legal hold keeps; undefined = all. Returns how many. Errors: OUTBOX-UNHEALTHY. */
+  dropDeadLetters(numbers: readonly number[] | undefined): number
 }
 
 export interface Health {
@@ -90,9 +124,26 @@ export interface Status {
   readonly machines: number
   readonly operators: number
   readonly sessions: number
-  readonly outbox: { readonly records: number; readonly bytes: number; readonly limitBytes: number; readonly oldestAtMs: number | undefined }
+  readonly outbox: { readonly records: number; readonly bytes: number; readonly limitBytes: number; readonly oldestAtMs: number | undefined; readonly deadLetters?: number }
+  /** What waits for recipients' persistent sessions. */
+  readonly recipients?: readonly { readonly recipient: RecipientId; readonly sessions: number; readonly connected: number; readonly records: number; readonly bytes: number; readonly oldestAtMs: number | undefined }[]
   readonly ledger: { readonly seq: number; readonly healthy: boolean }
   readonly rules: { readonly hash: string; readonly policy: string; readonly activeSinceMs: number } | undefined
+}
+
+/** Nothing of what the message says, and not whom it is about. */
+export interface DeadLetterView {
+  readonly number: number
+  readonly output: OutputId
+  readonly recipient: RecipientId
+  readonly stream: StreamId
+  /** Bridges. */
+  readonly refusedBy: readonly string[]
+  /** Reason code of the broker, or a word of ours. */
+  readonly code: string
+  readonly bytes: number
+  readonly receivedAtMs: number
+  readonly untilMs: number
 }
 
 export interface RulesState {
@@ -145,10 +196,94 @@ export interface RulesChange {
 export interface ActiveRules {
   readonly file: string
   readonly text: string
+  /** Included files, as `include:` names them -> text. */
+  readonly include?: Readonly<Record<string, string>>
+  readonly params?: Params
   readonly proto: Readonly<Record<string, string>>
   readonly hash: string
   /** On which it was accepted: `accept: until` is judged by it. */
   readonly day: string
+}
+
+/** A ShadowReport of watch/shadow.ts. Counts, never values. */
+export interface ShadowView {
+  readonly candidate: { readonly hash: string; readonly policy: string }
+  readonly active: { readonly hash: string; readonly policy: string }
+  readonly by: string
+  readonly samplePercent: number
+  readonly startedAtMs: number
+  readonly endsAtMs: number
+  readonly endedAtMs: number | undefined
+  readonly ended: string | undefined
+  readonly seen: number
+  readonly compared: number
+  readonly skipped: number
+  readonly rows: readonly {
+    readonly output: string
+    readonly stream: string
+    readonly field: string
+    readonly what: string
+    readonly reason: string
+    readonly count: number
+    /** Counted up to 5. */
+    readonly machines: number
+    /** Of fewer than 5 machines it is for those who may read consent: routes.ts leaves it out for everybody else. */
+    readonly hangsOnPerson: boolean
+  }[]
+  readonly further: number
+  readonly difference: string
+  readonly asksAgain: readonly string[]
+  readonly noticeAgain: boolean
+}
+
+export interface NewTrace {
+  readonly machine: MachineId | undefined
+  readonly operator: OperatorId | undefined
+  readonly minutes: number
+  readonly values: boolean
+  readonly who: Actor
+  /** Whether the caller may read consent. */
+  readonly personal: boolean
+}
+
+/** A TraceView of watch/trace.ts. */
+export interface TraceView {
+  readonly id: number
+  readonly machine: string | undefined
+  readonly operator: OperatorId | undefined
+  readonly values: boolean
+  readonly personal: boolean
+  readonly endsAtMs: number
+  readonly ended: string | undefined
+  readonly skipped: number
+  readonly dropped: number
+}
+
+export interface TracePage extends TraceView {
+  readonly entries: readonly {
+    readonly seq: number
+    readonly atMs: number
+    readonly machine: string
+    readonly stream: string | undefined
+    readonly bytes: number
+    readonly refused: VerdictName | undefined
+    readonly person: string | undefined
+    readonly outputs: readonly {
+      readonly output: string
+      readonly result: 'sent' | VerdictName
+      readonly text: string
+      readonly why: string
+      readonly bytes: number | undefined
+      readonly topic: string | undefined
+      readonly ifNobodyKnown: boolean
+      readonly thinned: boolean
+      readonly fields: readonly { readonly path: string; readonly action: string; readonly why: string; readonly withYes: string | undefined; readonly before: string | undefined; readonly after: string | undefined }[]
+      readonly furtherFields: number
+    }[]
+    readonly furtherOutputs: number
+  }[]
+  /** People whose values are in the entries. */
+  readonly about: readonly OperatorId[]
 }
 
 export interface NoticeReceipt {
@@ -272,6 +407,65 @@ export interface Why {
   readonly person: { readonly known: boolean; readonly yes: boolean; readonly no: boolean; readonly notice: boolean; readonly collection: boolean } | undefined
   /** One sentence: what to do next. Must not say anything that `person` says. */
   readonly next: string
+}
+
+/** A LearnReport of watch/learning.ts: places, types, sizes and counts, never a value. */
+export interface LearnReport {
+  readonly running: boolean
+  readonly ended: string | undefined
+  readonly stream: StreamId | undefined
+  readonly sinceMs: number
+  readonly untilMs: number
+  readonly messages: { readonly read: number; readonly passedOver: number; readonly unreadable: number; readonly cut: number }
+  readonly rows: readonly {
+    readonly kind: string
+    readonly stream: StreamId | undefined
+    readonly message: string | undefined
+    readonly at: string
+    readonly wire: string | undefined
+    readonly smallest: number
+    readonly largest: number
+    readonly count: number
+    readonly machines: number
+    readonly firstMs: number
+    readonly lastMs: number
+    readonly proto: string | undefined
+    readonly rules: string | undefined
+    readonly next: string
+  }[]
+  readonly more: number
+}
+
+/** A RecordingView of watch/recording.ts. */
+export interface Recording {
+  readonly id: string
+  /** On the gateway's disk; it does not leave through the API. */
+  readonly file: string
+  readonly running: boolean
+  readonly ended: string | undefined
+  readonly by: string
+  readonly to: string
+  readonly stream: StreamId | undefined
+  readonly startedMs: number
+  readonly untilMs: number
+  readonly deletedMs: number
+  readonly bytes: number
+  readonly messages: number
+  readonly people: number
+  readonly leftOut: { readonly no: number; readonly deviceSetting: number }
+  readonly held: boolean
+}
+
+export interface NewRecording {
+  /** Public key, 32 bytes base64url. */
+  readonly to: string
+  readonly reason: string
+  readonly stream: StreamId | undefined
+  readonly machine: MachineId | undefined
+  readonly forMs: number
+  readonly bytes: number
+  readonly keepMs: number
+  readonly withOperators: boolean
 }
 
 /** One change, or one look at a person's data, through the API. `operator` and `machine` are clear: who stores it seals them, nobody logs them. */

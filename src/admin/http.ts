@@ -3,6 +3,7 @@
  * problem+json [RFC 9457]; the document at /openapi.json is made from the same schemas that check requests and shape answers.
  */
 import { isIP } from 'node:net'
+import { Server as TlsServer } from 'node:tls'
 import fastifySwagger from '@fastify/swagger'
 import fastify from 'fastify'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, LightMyRequestResponse, InjectOptions } from 'fastify'
@@ -29,7 +30,7 @@ export interface AdminOptions {
   /** Default 8080; 0 = any free one. */
   readonly port?: number | undefined
   /** PEM texts; with `ca` the caller needs a client certificate too. */
-  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string | undefined } | undefined
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string | undefined; readonly crl?: string | undefined } | undefined
   /** Called for every change made through the API, and for every look at a person's data. */
   audit(event: AuditEvent): void
 }
@@ -37,6 +38,8 @@ export interface AdminOptions {
 export interface Admin {
   /** Starts to listen. Error: ADMIN-OPEN for a host that is not loopback without TLS. */
   listen(): Promise<{ readonly host: string; readonly port: number }>
+  /** New certificates for new connections. Error: what the TLS of Node throws; nothing has changed then. */
+  renew(tls: NonNullable<AdminOptions['tls']>): void
   close(): Promise<void>
   /** One request without a socket, for tests. */
   inject(request: InjectOptions): Promise<LightMyRequestResponse>
@@ -170,6 +173,10 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
       log.info('admin API listens', { host: bound.address, port: bound.port, tls: tls !== undefined })
       return { host: bound.address, port: bound.port }
     },
+    renew(material) {
+      const server: object = app.server
+      if (server instanceof TlsServer) server.setSecureContext({ ...contextOf(material), minVersion: 'TLSv1.3' })
+    },
     close: () => app.close(),
     inject: (request) => app.inject(request),
   }
@@ -238,13 +245,17 @@ function createServer(tls: AdminOptions['tls']): FastifyInstance {
     },
   }
   const secure = tls === undefined ? undefined : {
-    cert: tls.cert, key: tls.key, minVersion: 'TLSv1.3' as const, handshakeTimeout: 5_000,
-    ...(tls.ca === undefined ? {} : { ca: tls.ca, requestCert: true, rejectUnauthorized: true }),
+    ...contextOf(tls), minVersion: 'TLSv1.3' as const, handshakeTimeout: 5_000,
+    ...(tls.ca === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
   }
   const app = secure === undefined ? fastify(common) : (fastify({ ...common, https: secure }) as unknown as FastifyInstance)
   app.removeContentTypeParser('text/plain')
   app.addContentTypeParser(YAML, { parseAs: 'string' }, (_request, body, done) => done(null, body))
   return app
+}
+
+function contextOf({ cert, key, ca, crl }: NonNullable<AdminOptions['tls']>): { cert: string; key: string; ca?: string; crl?: string } {
+  return { cert, key, ...(ca === undefined ? {} : { ca }), ...(crl === undefined ? {} : { crl }) }
 }
 
 /** 127.0.0.0/8, ::1, their mapped form, and the name. */

@@ -5,11 +5,11 @@
 import { randomUUID } from 'node:crypto'
 import { GatewayError } from '../domain/errors.ts'
 import type { ConsentChange, ConsentReceipt, Machine } from '../domain/ports.ts'
-import type { FleetId, MachineId, OperatorId, OutputId, PurposeId } from '../domain/ids.ts'
+import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, StreamId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { VerdictName } from '../domain/verdict.ts'
-import type { AuditEvent, ConsentHistory, ConsentView, Control, Health, LedgerEventView, LedgerView, OutputView, RulesState, Status, Why } from './control.ts'
+import type { AuditEvent, ConsentHistory, ConsentView, Control, DeadLetterView, Health, LedgerEventView, LedgerView, LearnReport, OutputView, Recording, RulesState, ShadowView, Status, TracePage, TraceView, Why } from './control.ts'
 import { makePassword } from './registry.ts'
 import { may, ROLES, rolesWith } from './tokens.ts'
 import type { Actor, Role, Scope, Tokens } from './tokens.ts'
@@ -47,8 +47,9 @@ export interface Route {
 
 /** Status of an error that a handler throws, by its code; any other GatewayError is 422. */
 export const STATUS_OF_CODE: Readonly<Record<string, number>> = {
-  'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404,
-  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'NOTHING-STAGED': 409, 'RULES-CHANGED': 409, 'SECOND-APPROVER': 409, 'NO-PREVIOUS': 409, 'STALE-GRANT': 409,
+  'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404, 'UNKNOWN-TRACE': 404, 'NO-SHADOW': 404, 'UNKNOWN-STREAM': 404, 'UNKNOWN-RECORDING': 404,
+  'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'NOTHING-STAGED': 409, 'RULES-CHANGED': 409, 'SECOND-APPROVER': 409, 'NO-PREVIOUS': 409, 'STALE-GRANT': 409, 'SHADOW-RUNS': 409, 'TRACE-LIMIT': 409,
+  'LEARNING-ON': 409, 'LEARNING-OFF': 409, 'RECORDING-ON': 409, 'RECORDING-LIMIT': 409, 'RECORDING-ROOM': 409, 'RECORDING-HELD': 409,
   'SCOPE-MISSING': 403,
   'LEDGER-DAMAGED': 503, 'READ-ONLY': 503, 'OUTBOX-UNHEALTHY': 503, 'OUTBOX-CLOSED': 503, 'NO-RULES': 503, 'CLOSING': 503,
 }
@@ -70,7 +71,7 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
     route<{ params: unknown; query: unknown; body: string }>({
       method: 'POST', path: '/v1/rules/validate', id: 'validateRules', tag: 'rules', scope: 'rules:read',
       summary: 'Check a rules file as `parapet check` does, with the schemas of this gateway; changes nothing',
-      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
+      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file; what it includes is read from beside the rules file of the gateway' },
       answer: { status: 200, text: 'What there is to say about the file; `accepted` is false when a finding is an error', schema: VALIDATION }, errors: [413, 415],
       handle: async ({ body }) => {
         const findings = await control.validateRules(body)
@@ -86,7 +87,7 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
     route<{ params: unknown; query: unknown; body: string }>({
       method: 'PUT', path: '/v1/rules', id: 'putRules', tag: 'rules', scope: 'rules:write',
       summary: 'Put a rules file in the place of the present one: active at once when it widens nothing for anybody, else staged until it is approved',
-      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
+      yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file; what it includes is read from beside the present one' },
       answer: { status: 200, text: 'What is active and what waits', schema: RULES }, errors: [413, 415, 422, 503],
       handle: async ({ body, actor, audit }) => {
         const state = await control.putRules(body, actor.name)
@@ -133,6 +134,29 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
         audit('rules.discarded')
         return rulesAnswer(state)
       },
+    }),
+    route<{ params: unknown; query: { readonly sample?: string; readonly minutes?: string }; body: string }>({
+      method: 'POST', path: '/v1/rules/shadow', id: 'startShadow', tag: 'rules', scope: 'rules:write',
+      summary: 'Perform a rules file beside the active set on sampled live traffic, and count what it would change; nothing of it leaves',
+      query: SHADOW_QUERY, yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
+      answer: { status: 201, text: 'The run', schema: SHADOW }, errors: [409, 413, 415, 422, 503],
+      handle: async ({ query, body, actor }) => shadowAnswer(await control.startShadow(body, { samplePercent: Number(query.sample ?? '10'), minutes: Number(query.minutes ?? '60') }, actor.name), actor),
+    }),
+    route({
+      method: 'GET', path: '/v1/rules/shadow', id: 'getShadow', tag: 'rules', scope: 'rules:read',
+      summary: 'What the candidate would change, in counts; the last run when none goes on',
+      answer: { status: 200, text: 'The run', schema: SHADOW }, errors: [404],
+      handle: ({ actor }) => {
+        const shadow = control.shadow()
+        if (shadow === undefined) throw new GatewayError('NO-SHADOW', 'No candidate has run beside the active set since the gateway started.', 'Start one: parapet rules shadow FILE.')
+        return shadowAnswer(shadow, actor)
+      },
+    }),
+    route({
+      method: 'DELETE', path: '/v1/rules/shadow', id: 'stopShadow', tag: 'rules', scope: 'rules:write',
+      summary: 'End the run; what it counted can still be read',
+      answer: { status: 200, text: 'The run', schema: SHADOW }, errors: [404],
+      handle: ({ actor }) => shadowAnswer(control.stopShadow(actor.name), actor),
     }),
     route<{ params: OperatorParams; query: unknown; body: unknown }>({
       method: 'GET', path: '/v1/operators/{operator}/consent', id: 'getConsent', tag: 'consent', scope: 'consent:read',
@@ -263,6 +287,136 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       },
     }),
     route({
+      method: 'GET', path: '/v1/learning', id: 'getLearning', tag: 'operation', scope: 'learn:run',
+      summary: 'What arrives that schemas and rules do not know: places, types, sizes and counts, never a value',
+      answer: { status: 200, text: 'The newest run; nothing when there was none since the start', schema: object({ learning: LEARNING }, ['learning']) }, errors: [],
+      handle: () => some('learning', maybe(control.learned(), learningAnswer)),
+    }),
+    route<{ params: unknown; query: unknown; body: { readonly stream?: StreamId; readonly seconds: number } }>({
+      method: 'POST', path: '/v1/learning', id: 'startLearning', tag: 'operation', scope: 'learn:run',
+      summary: 'Begin learn mode, for all streams or one; it ends by itself',
+      body: LEARNING_BODY,
+      answer: { status: 201, text: 'The run', schema: LEARNING }, errors: [404, 409, 413, 415, 422],
+      handle: ({ body, audit }) => {
+        const report = control.startLearning({ stream: body.stream, forMs: body.seconds * 1_000 })
+        audit('learning.started', { detail: `${body.seconds} s` })
+        return learningAnswer(report)
+      },
+    }),
+    route({
+      method: 'DELETE', path: '/v1/learning', id: 'stopLearning', tag: 'operation', scope: 'learn:run',
+      summary: 'End learn mode; its report stays until the next run',
+      answer: { status: 200, text: 'What it saw', schema: LEARNING }, errors: [409],
+      handle: ({ audit }) => {
+        const report = control.stopLearning()
+        audit('learning.stopped')
+        return learningAnswer(report)
+      },
+    }),
+    route({
+      method: 'GET', path: '/v1/recordings', id: 'listRecordings', tag: 'recordings', scope: 'recordings:write',
+      summary: 'Recordings of raw traffic, the oldest first; what is in them can be read with the private key alone, elsewhere',
+      answer: { status: 200, text: 'Recordings', schema: object({ recordings: list(RECORDING) }) }, errors: [],
+      handle: ({ audit }) => {
+        audit('recordings.listed')
+        return { recordings: control.recordings().map(recordingAnswer) }
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: RecordingBody }>({
+      method: 'POST', path: '/v1/recordings', id: 'startRecording', tag: 'recordings', scope: 'recordings:write',
+      summary: 'Begin to record raw traffic, sealed to a public key, with a reason, for a limited time; one at a time',
+      body: RECORDING_BODY,
+      answer: { status: 201, text: 'The recording', schema: RECORDING }, errors: [404, 409, 413, 415, 422, 503],
+      // The ledger has each before it happens, written where it happens.
+      handle: ({ body, actor }) => recordingAnswer(control.startRecording({
+        to: body.to, reason: body.reason, stream: body.stream, machine: body.machine, forMs: body.seconds * 1_000, bytes: body.bytes, keepMs: body.keep_seconds * 1_000, withOperators: body.with_operators,
+      }, { by: actor.name, role: actor.role })),
+    }),
+    route<{ params: RecordingParams; query: unknown; body: unknown }>({
+      method: 'POST', path: '/v1/recordings/{id}/stop', id: 'stopRecording', tag: 'recordings', scope: 'recordings:write',
+      summary: 'End the recording that runs; its file stays until it is deleted',
+      params: RECORDING_PARAMS, body: closed({}),
+      answer: { status: 200, text: 'The recording', schema: RECORDING }, errors: [404, 413, 415],
+      handle: ({ params, actor }) => recordingAnswer(control.stopRecording(params.id, { by: actor.name, role: actor.role })),
+    }),
+    route<{ params: RecordingParams; query: unknown; body: unknown }>({
+      method: 'DELETE', path: '/v1/recordings/{id}', id: 'deleteRecording', tag: 'recordings', scope: 'recordings:write',
+      summary: 'Delete a recording, also one that runs',
+      params: RECORDING_PARAMS,
+      answer: { status: 204, text: 'It is gone' }, errors: [404, 409],
+      handle: ({ params, actor }) => control.deleteRecording(params.id, { by: actor.name, role: actor.role }),
+    }),
+    route<{ params: unknown; query: { readonly after?: string; readonly limit?: string }; body: unknown }>({
+      method: 'GET', path: '/v1/dead-letters', id: 'listDeadLetters', tag: 'operation', scope: 'status:read',
+      summary: 'Messages that a broker refused for good: where they come from and why, never what they say',
+      query: DEAD_LETTER_PAGE,
+      answer: { status: 200, text: 'Dead letters; `next` is where the next page starts', schema: object({ letters: list(DEAD_LETTER), next: integer() }, ['next']) }, errors: [],
+      handle: ({ query }) => {
+        const limit = Number(query.limit ?? '100')
+        const letters = control.deadLetters({ after: Number(query.after ?? '0'), limit })
+        const last = letters.at(-1)
+        return { letters: letters.map(deadLetterAnswer), ...(letters.length === limit && last !== undefined ? { next: last.number } : {}) }
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: { readonly numbers?: readonly number[] } }>({
+      method: 'POST', path: '/v1/dead-letters/retry', id: 'retryDeadLetters', tag: 'operation', scope: 'outbox:write',
+      summary: 'Send dead letters once more to those who refused them, behind all that waits; all of them without numbers',
+      body: DEAD_LETTERS_BODY,
+      answer: { status: 200, text: 'How many', schema: object({ retried: integer() }) }, errors: [413, 415, 503],
+      handle: ({ body, audit }) => {
+        const retried = control.retryDeadLetters(body.numbers)
+        audit('dead_letters.retried', { detail: String(retried) })
+        return { retried }
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: { readonly numbers?: readonly number[] } }>({
+      method: 'POST', path: '/v1/dead-letters/drop', id: 'dropDeadLetters', tag: 'operation', scope: 'outbox:write',
+      summary: 'Delete dead letters, but for what a legal hold keeps; all of them without numbers',
+      body: DEAD_LETTERS_BODY,
+      answer: { status: 200, text: 'How many', schema: object({ dropped: integer() }) }, errors: [413, 415, 503],
+      handle: ({ body, audit }) => {
+        const dropped = control.dropDeadLetters(body.numbers)
+        audit('dead_letters.dropped', { detail: String(dropped) })
+        return { dropped }
+      },
+    }),
+    route<{ params: unknown; query: unknown; body: TraceBody }>({
+      method: 'POST', path: '/v1/trace', id: 'startTrace', tag: 'operation', scope: 'trace:run',
+      summary: 'Explain the messages of one machine for a limited time; of one operator, or with values, for roles that may read consent',
+      body: TRACE_BODY,
+      answer: { status: 201, text: 'The trace; a token has at most one', schema: TRACE }, errors: [404, 409, 413, 415, 422],
+      handle: ({ body, actor, audit }) => {
+        const personal = may(actor.role, 'consent:read')
+        if ((body.machine === undefined) === (body.operator === undefined)) throw new GatewayError('TRACE-OF', 'A trace is of a machine or of an operator, one of the two.', 'Give "machine" or "operator".')
+        if (!personal && (body.values || body.operator !== undefined)) throw new GatewayError('SCOPE-MISSING', 'This role may trace a machine, without values.', `Roles that may see values and trace an operator: ${rolesWith('consent:read').join(', ')}.`)
+        const view = control.startTrace({ machine: body.machine, operator: body.operator, minutes: body.minutes, values: body.values, who: actor, personal })
+        audit('trace.started', { ...some('machine', body.machine), ...some('operator', body.operator), detail: `${body.minutes} min${body.values ? ', with values' : ''}` })
+        return traceAnswer(view)
+      },
+    }),
+    route<{ params: unknown; query: { readonly after?: string }; body: unknown }>({
+      method: 'GET', path: '/v1/trace', id: 'getTrace', tag: 'operation', scope: 'trace:run',
+      summary: 'What the trace of this token saw, a page at a time',
+      query: TRACE_PAGE,
+      answer: { status: 200, text: 'Messages, oldest first', schema: TRACE_ENTRIES }, errors: [404],
+      handle: ({ query, actor, audit }) => {
+        const page = control.trace(actor, Number(query.after ?? '0'))
+        // Whoever's values are handed out can see that they were.
+        if (page.values && page.entries.length > 0) {
+          const about = some('machine', page.machine as MachineId | undefined)
+          if (page.about.length === 0) audit('trace.shown', about)
+          for (const operator of page.about) audit('trace.shown', { ...about, operator })
+        }
+        return tracePageAnswer(page)
+      },
+    }),
+    route({
+      method: 'DELETE', path: '/v1/trace', id: 'stopTrace', tag: 'operation', scope: 'trace:run',
+      summary: 'End the trace of this token and forget what it saw',
+      answer: { status: 204, text: 'It is ended' }, errors: [404],
+      handle: ({ actor }) => control.stopTrace(actor),
+    }),
+    route({
       method: 'GET', path: '/v1/tokens', id: 'listTokens', tag: 'access', scope: 'tokens:write',
       summary: 'Tokens by name and role; the tokens themselves are nowhere',
       answer: { status: 200, text: 'Tokens', schema: object({ tokens: list(TOKEN) }) }, errors: [],
@@ -329,6 +483,26 @@ interface ConsentBody {
   readonly source: 'agent' | 'portal'
 }
 
+interface RecordingParams { readonly id: string }
+
+interface RecordingBody {
+  readonly to: string
+  readonly reason: string
+  readonly stream?: StreamId
+  readonly machine?: MachineId
+  readonly seconds: number
+  readonly bytes: number
+  readonly keep_seconds: number
+  readonly with_operators: boolean
+}
+
+interface TraceBody {
+  readonly machine?: MachineId
+  readonly operator?: OperatorId
+  readonly minutes: number
+  readonly values: boolean
+}
+
 interface MachineBody {
   readonly id: MachineId
   readonly fleet: FleetId
@@ -385,6 +559,27 @@ const CONSENT_BODY: Schema = {
   required: ['purpose', 'state'],
 }
 
+const LEARNING_BODY: Schema = closed({
+  stream: { ...NAMED, description: 'This stream alone' },
+  seconds: { type: 'integer', minimum: 1, maximum: LIMITS.learnMs / 1_000, default: 3_600, description: 'When it ends by itself' },
+})
+
+const RECORDING_PARAMS: Schema = { ...closed({ id: { type: 'string', pattern: '^r-[0-9a-f]{16}$' } }), required: ['id'] }
+
+const RECORDING_BODY: Schema = {
+  ...closed({
+    to: { type: 'string', pattern: '^[A-Za-z0-9_-]{43}$', description: 'Public X25519 key, 32 bytes base64url: parapet record keygen makes a pair' },
+    reason: { type: 'string', minLength: 3, maxLength: 500, description: 'Goes into the ledger, so name no person' },
+    stream: { ...NAMED, description: 'This stream alone' },
+    machine: { ...MACHINE_ID, description: 'This machine alone' },
+    seconds: { type: 'integer', minimum: 1, maximum: LIMITS.recordingMs / 1_000, default: 900, description: 'When it ends by itself' },
+    bytes: { type: 'integer', minimum: 65_536, maximum: LIMITS.recordingBytes, default: 67_108_864, description: 'Size at which it ends' },
+    keep_seconds: { type: 'integer', minimum: 1, maximum: LIMITS.recordingKeepMs / 1_000, default: 604_800, description: 'Counted from the start; then it is deleted' },
+    with_operators: { type: 'boolean', default: false, description: 'Operators by their ids, not as person-1, person-2' },
+  }),
+  required: ['to', 'reason'],
+}
+
 const NOTICE_BODY: Schema = closed({ policy: { ...NAMED, description: 'The policy whose notice it was; the one in force when absent' }, language: LANGUAGE })
 
 const MACHINE_BODY: Schema = {
@@ -415,6 +610,32 @@ const LEDGER_PAGE: Schema = closed({
   day: { type: 'string', pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$', description: 'UTC day' },
 })
 
+const DEAD_LETTER_PAGE: Schema = closed({
+  after: { type: 'string', pattern: '^[0-9]{1,15}$', description: 'Start after this number' },
+  limit: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'At most this many, 1 to 1000; 100 when absent' },
+})
+const DEAD_LETTERS_BODY: Schema = closed({
+  numbers: { type: 'array', minItems: 1, maxItems: 1_000, uniqueItems: true, items: { type: 'integer', minimum: 1, maximum: Number.MAX_SAFE_INTEGER }, description: 'All when absent' },
+})
+const DEAD_LETTER = object({
+  number: integer(), output: text(), recipient: text(), stream: text(), refused_by: list(text()), code: text('Reason code of the broker, or a word of the gateway'), bytes: integer(),
+  received: time(), until: time(),
+})
+
+const SHADOW_QUERY: Schema = closed({
+  sample: { type: 'string', pattern: '^([1-9][0-9]?|100)$', description: 'Percent of the messages, 1 to 100; 10 when absent' },
+  minutes: { type: 'string', pattern: '^([1-9][0-9]{0,2}|1[0-3][0-9]{2}|14[0-3][0-9]|1440)$', description: 'How long, 1 to 1440; 60 when absent' },
+})
+
+const TRACE_BODY: Schema = closed({
+  machine: { ...MACHINE_ID, description: 'Whose messages' },
+  operator: { ...NAMED, description: 'Instead of a machine: messages that are about this person' },
+  minutes: { type: 'integer', minimum: 1, maximum: 60, default: 10, description: 'How long' },
+  values: { type: 'boolean', default: false, description: 'Values before and after; for roles that may read consent' },
+})
+
+const TRACE_PAGE: Schema = closed({ after: { type: 'string', pattern: '^[0-9]{1,15}$', description: 'Start after this sequence number' } })
+
 const TOKEN_BODY: Schema = {
   ...closed({ name: { ...NAMED, maxLength: 64, description: 'What it is for, not who uses it' }, role: { type: 'string', enum: Object.keys(ROLES) } }),
   required: ['name', 'role'],
@@ -429,12 +650,13 @@ const STATUS = object({
   listeners: list(object({ name: text(), host: text(), port: integer(), tls: flag(), connections: integer() })),
   bridges: list(object({ name: text(), recipient: text(), connected: flag(), waiting: integer() })),
   machines: integer(), operators: integer(), sessions: integer(),
-  outbox: object({ records: integer(), bytes: integer(), limit_bytes: integer(), oldest: time() }, ['oldest']),
+  outbox: object({ records: integer(), bytes: integer(), limit_bytes: integer(), oldest: time(), dead_letters: integer() }, ['oldest', 'dead_letters']),
+  recipients: list(object({ recipient: text(), sessions: integer(), connected: integer(), records: integer(), bytes: integer(), oldest: time() }, ['oldest'])),
   ledger: object({ seq: integer(), healthy: flag() }),
   rules: object({ hash: text(), policy: text(), active_since: time() }),
-}, ['rules'])
+}, ['rules', 'recipients'])
 
-const FINDING = object({ severity: text(), code: text(), line: integer(), col: integer(), path: text(), text: text() })
+const FINDING = object({ severity: text(), code: text(), file: text('The rules file, or the included file'), line: integer(), col: integer(), path: text(), text: text() })
 const VALIDATION = object({ accepted: flag(), findings: list(FINDING) })
 const RULES = object({
   active: object({
@@ -452,7 +674,12 @@ const RULES = object({
 }, ['active', 'refused', 'staged', 'previous'])
 
 const ACTIVE_RULES = object({
-  active: object({ file: text(), text: text(), proto: { type: 'object', additionalProperties: { type: 'string' }, description: 'Name -> text of the .proto files' }, hash: text(), day: text('On which it was accepted') }),
+  active: object({
+    file: text(), text: text(),
+    include: { type: 'object', additionalProperties: { type: 'string' }, description: 'Name -> text of the included files' },
+    params: { type: 'object', additionalProperties: true, description: 'Values of the parameters that the file declares' },
+    proto: { type: 'object', additionalProperties: { type: 'string' }, description: 'Name -> text of the .proto files' }, hash: text(), day: text('On which it was accepted'),
+  }, ['include', 'params']),
 }, ['active'])
 
 const ACTIVATE_BODY: Schema = closed({
@@ -529,6 +756,58 @@ const WHY = object({
   next: text(),
 }, ['country', 'basis', 'person'])
 
+const LEARNING = object({
+  running: flag(), ended: text('Why: asked, over, failed or closing'), stream: text(), since: time(), until: time(),
+  messages: object({ read: integer(), passed_over: integer(), unreadable: integer(), cut: integer() }),
+  rows: list(object({
+    kind: text('field, wire_type, enum, case or topic'), stream: text(), message: text(), at: text('Where: numbers and names of the schema alone'), wire: text(),
+    smallest: integer(), largest: integer(), count: { type: 'integer', description: 'Messages' },
+    machines: { type: 'integer', description: `${LIMITS.learnMachines} stands for so many or more` }, first: { ...time(), description: 'The hour' }, last: time(),
+    proto: text('A line for the schema'), rules: text('A line for the rules'), next: text('What to do'),
+  }, ['stream', 'message', 'wire', 'proto', 'rules'])),
+  more: { type: 'integer', description: 'Findings for which there was no row left' },
+}, ['ended', 'stream'])
+
+const RECORDING = object({
+  id: text(), file: text('On the gateway'), running: flag(), ended: text('Why: asked, over, rules, failed, closing or lost'), by: text('Name of the token'), to: text('Id of the key that opens it'),
+  stream: text(), started: time(), until: time(), deleted: { ...time(), description: 'When it is deleted by itself' }, bytes: integer(), messages: integer(), people: integer(),
+  left_out: object({ no: integer(), device_setting: integer() }), held: { type: 'boolean', description: 'A legal hold keeps it although its time is over' },
+}, ['ended', 'stream'])
+
+const SET = object({ hash: text(), policy: text() })
+const SHADOW = object({
+  candidate: SET, active: SET, by: text('Name of the token'), sample: { type: 'integer', description: 'Percent' }, started: time(), ends: time(), ended: time(), ending: text('asked, over, rules, failed or closing'),
+  seen: integer(), compared: integer(), skipped: { type: 'integer', description: 'Of the sample, for want of processor time' },
+  rows: list(object({
+    output: text('Absent for what becomes of the whole message'), stream: text(), field: text('Absent for what is about the whole message'),
+    what: text('same, changed, only_active, only_candidate, other_topic, different, refused_by_active or refused_by_candidate'), reason: text('Why the other set did not send it'),
+    count: integer(), machines: { type: 'integer', description: 'Counted up to 5' },
+  }, ['output', 'field', 'reason'])),
+  few_machines_left_out: { type: 'boolean', description: 'What could tell what a person said is left out while fewer than 5 machines had it; roles that may read consent see it' },
+  further: { type: 'integer', description: 'Differences in places for which there was no line left' },
+  difference: text('Of the two sets as such'), asks_again: list(text('Purpose whose yes the candidate would end, as it is wider')),
+  notice_again: { type: 'boolean', description: 'The candidate has another policy id: a notice given for the active one does not count for it' },
+}, ['ended', 'ending'])
+
+const TRACE_PROPERTIES = {
+  id: integer(), machine: text(), operator: text(), values: flag(), personal: { type: 'boolean', description: 'False: explained as if nobody were known at the machine' },
+  ends: time(), ending: text('asked, over, failed or closing'), skipped: { type: 'integer', description: 'Messages for which there was no processor time' },
+}
+const TRACE = object(TRACE_PROPERTIES, ['machine', 'operator', 'ending'])
+const TRACE_ENTRIES = object({
+  ...TRACE_PROPERTIES, dropped: { type: 'integer', description: 'Messages after `after` that were gone before they were asked for' },
+  entries: list(object({
+    seq: integer(), at: time(), machine: text(), stream: text(), bytes: integer(), refused: text(), text: text('Why the whole message was refused'), person: text(),
+    outputs: list(object({
+      output: text(), result: text('sent, or why not'), text: text(), why: text('How the output stands'), bytes: integer(), topic: text(),
+      if_nobody_known: { type: 'boolean', description: 'Holds if nobody is known; with somebody there it may be otherwise' }, thinned: { type: 'boolean', description: '`emit` decides afterwards whether it leaves' },
+      fields: list(object({ path: text(), action: text(), why: text(), with_yes: text('What is done instead with the operator\'s yes'), before: text('JSON, cut'), after: text('JSON, cut') }, ['with_yes', 'before', 'after'])),
+      further_fields: integer(),
+    }, ['bytes', 'topic'])),
+    further_outputs: integer(),
+  }, ['stream', 'refused', 'text', 'person'])),
+}, ['machine', 'operator', 'ending'])
+
 const TOKEN = object({ name: text(), role: text(), created: time() })
 
 // ------------------------------------------------------------------------------------------------------------------- answers
@@ -553,11 +832,16 @@ function statusAnswer(status: Status, health: Health): Schema {
     listeners: status.listeners, bridges: status.bridges, machines: status.machines, operators: status.operators, sessions: status.sessions,
     outbox: {
       records: outbox.records, bytes: outbox.bytes, limit_bytes: outbox.limitBytes,
-      ...some('oldest', outbox.oldestAtMs === undefined ? undefined : iso(outbox.oldestAtMs)),
+      ...some('oldest', outbox.oldestAtMs === undefined ? undefined : iso(outbox.oldestAtMs)), ...some('dead_letters', outbox.deadLetters),
     },
+    ...some('recipients', status.recipients?.map(({ oldestAtMs, ...rest }) => ({ ...rest, ...some('oldest', oldestAtMs === undefined ? undefined : iso(oldestAtMs)) }))),
     ledger,
     ...some('rules', rules === undefined ? undefined : { hash: rules.hash, policy: rules.policy, active_since: iso(rules.activeSinceMs) }),
   }
+}
+
+function deadLetterAnswer({ number, output, recipient, stream, refusedBy, code, bytes, receivedAtMs, untilMs }: DeadLetterView): Schema {
+  return { number, output, recipient, stream, refused_by: refusedBy, code, bytes, received: iso(receivedAtMs), until: iso(untilMs) }
 }
 
 function rulesAnswer({ active, refused, staged, previous }: RulesState): Schema {
@@ -577,7 +861,7 @@ function rulesAnswer({ active, refused, staged, previous }: RulesState): Schema 
 }
 
 function findingAnswer({ severity, code, place, path, text }: Awaited<ReturnType<Control['validateRules']>>[number]): Schema {
-  return { severity, code, line: place.line, col: place.col, path, text }
+  return { severity, code, file: place.file, line: place.line, col: place.col, path, text }
 }
 
 function consentAnswer({ operator, country, rows, notice, history, looks }: ConsentView): Schema {
@@ -629,6 +913,30 @@ function machineAnswer(machine: Machine): Schema {
   }
 }
 
+function maybe<Value, Answer>(value: Value | undefined, answer: (value: Value) => Answer): Answer | undefined {
+  return value === undefined ? undefined : answer(value)
+}
+
+function learningAnswer({ running, ended, stream, sinceMs, untilMs, messages, rows, more }: LearnReport): Schema {
+  return {
+    running, ...some('ended', ended), ...some('stream', stream), since: iso(sinceMs), until: iso(untilMs),
+    messages: { read: messages.read, passed_over: messages.passedOver, unreadable: messages.unreadable, cut: messages.cut },
+    rows: rows.map((row) => ({
+      kind: row.kind, ...some('stream', row.stream), ...some('message', row.message), at: row.at, ...some('wire', row.wire), smallest: row.smallest, largest: row.largest, count: row.count,
+      machines: row.machines, first: iso(row.firstMs), last: iso(row.lastMs), ...some('proto', row.proto), ...some('rules', row.rules), next: row.next,
+    })),
+    more,
+  }
+}
+
+function recordingAnswer(recording: Recording): Schema {
+  const { id, file, running, ended, by, to, stream, startedMs, untilMs, deletedMs, bytes, messages, people, leftOut, held } = recording
+  return {
+    id, file, running, ...some('ended', ended), by, to, ...some('stream', stream), started: iso(startedMs), until: iso(untilMs), deleted: iso(deletedMs), bytes, messages, people,
+    left_out: { no: leftOut.no, device_setting: leftOut.deviceSetting }, held,
+  }
+}
+
 function outputAnswer(output: OutputView): Schema {
   const { id, recipient, purpose, topic, qos, via, stopped, forwarded, withheld } = output
   return { id, recipient, purpose, topic, qos, via, stopped, forwarded, withheld }
@@ -645,6 +953,41 @@ function whyAnswer(why: Why, personal: boolean): Schema {
   return {
     machine: why.machine, output: why.output, connected: why.connected, ...some('country', why.country), ...some('basis', why.basis),
     messages, ...some('person', personal ? why.person : undefined), next: why.next,
+  }
+}
+
+/** So many machines must have had what could tell what a person said, before everybody may read of it; as FEW_MACHINES of watch/shadow.ts. */
+const FEW_MACHINES = 5
+
+function shadowAnswer(shadow: ShadowView, actor: Actor): Schema {
+  const personal = may(actor.role, 'consent:read')
+  const rows = shadow.rows.filter((row) => personal || !row.hangsOnPerson || row.machines >= FEW_MACHINES)
+  return {
+    candidate: shadow.candidate, active: shadow.active, by: shadow.by, sample: shadow.samplePercent, started: iso(shadow.startedAtMs), ends: iso(shadow.endsAtMs),
+    ...some('ended', maybeIso(shadow.endedAtMs)), ...some('ending', shadow.ended), seen: shadow.seen, compared: shadow.compared, skipped: shadow.skipped,
+    rows: rows.map(({ output, stream, field, what, reason, count, machines }) => ({ ...some('output', output || undefined), stream, ...some('field', field || undefined), what, ...some('reason', reason || undefined), count, machines })),
+    // Said whether or not there is any: that something was left out would tell as much.
+    few_machines_left_out: !personal, further: shadow.further, difference: shadow.difference, asks_again: shadow.asksAgain, notice_again: shadow.noticeAgain,
+  }
+}
+
+function traceAnswer({ id, machine, operator, values, personal, endsAtMs, ended, skipped }: TraceView): Schema {
+  return { id, ...some('machine', machine), ...some('operator', operator), values, personal, ends: iso(endsAtMs), ...some('ending', ended), skipped }
+}
+
+function tracePageAnswer(page: TracePage): Schema {
+  return {
+    ...traceAnswer(page), dropped: page.dropped,
+    entries: page.entries.map((entry) => ({
+      seq: entry.seq, at: iso(entry.atMs), machine: entry.machine, ...some('stream', entry.stream), bytes: entry.bytes,
+      ...(entry.refused === undefined ? {} : { refused: entry.refused, text: Verdict[entry.refused].text }), ...some('person', entry.person),
+      outputs: entry.outputs.map(({ output, result, text, why, bytes, topic, ifNobodyKnown, thinned, fields, furtherFields }) => ({
+        output, result, text, why, ...some('bytes', bytes), ...some('topic', topic), if_nobody_known: ifNobodyKnown, thinned,
+        fields: fields.map(({ path, action, why: ground, withYes, before, after }) => ({ path, action, why: ground, ...some('with_yes', withYes), ...some('before', before), ...some('after', after) })),
+        further_fields: furtherFields,
+      })),
+      further_outputs: entry.furtherOutputs,
+    })),
   }
 }
 

@@ -9,19 +9,22 @@ import { GatewayError } from '../domain/errors.ts'
 import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 
-/** What a route asks for. `rules:write`, `ledger:read` and `trace:run` are named now so that their routes come without a new role model. */
+/** What a route asks for. */
 export const SCOPES = {
   'status:read': 'what runs, health, counters',
   'rules:read': 'the active rules and findings of a refused file; validate a candidate',
   'rules:write': 'put rules in place',
   'rules:activate': 'activate what widens nothing, roll back, discard a set that waits',
   'rules:approve': 'approve a set of rules that widens something',
+  'outbox:write': 'send messages once more that a broker refused for good, or drop them',
   'machines:read': 'the machine registry; why nothing arrives',
   'machines:write': 'add and change machines',
   'consent:read': 'the consent of a person and its history; who is signed on',
   'consent:restrict': 'refuse, withdraw, object; record that the notice was given',
   'consent:grant': 'grant for a person, with evidence',
   'trace:run': 'explain messages of one machine for a limited time',
+  'learn:run': 'report what schemas and rules do not know of what arrives, without values, for a limited time',
+  'recordings:write': 'record raw traffic, sealed to a key of the caller; list, end and delete recordings',
   'ledger:read': 'events and proof of the ledger',
   'tokens:write': 'make and end tokens',
 } as const
@@ -33,10 +36,11 @@ export type Scope = keyof typeof SCOPES
  */
 export const ROLES = {
   viewer: ['status:read', 'rules:read'],
-  engineer: ['status:read', 'rules:read', 'rules:write', 'rules:activate', 'machines:read', 'machines:write', 'trace:run'],
-  privacy: ['status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'ledger:read'],
+  engineer: ['status:read', 'rules:read', 'rules:write', 'rules:activate', 'outbox:write', 'machines:read', 'machines:write', 'trace:run', 'learn:run'],
+  privacy: ['status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run', 'recordings:write', 'ledger:read'],
   admin: [
-    'status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'ledger:read', 'tokens:write',
+    'status:read', 'rules:read', 'rules:activate', 'rules:approve', 'outbox:write', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run',
+    'recordings:write', 'ledger:read', 'tokens:write',
   ],
 } as const satisfies Record<string, readonly Scope[]>
 export type Role = keyof typeof ROLES

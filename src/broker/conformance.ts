@@ -181,6 +181,6 @@ function isText(bytes: Buffer, from: number, to: number): boolean {
   return !text.includes(0) && isUtf8(text)
 }
 
-function uint16(bytes: Uint8Array, at: number): number {
+export function uint16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!
 }

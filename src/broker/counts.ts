@@ -24,7 +24,9 @@ export const KILL_REASONS = [
   'outbox',
   /** Too many connections of one identity, or of all. */
   'connections',
-  /** The machine or recipient was removed or given another credential. */
+  /** Too many of them in a short time, of one address or one identity. */
+  'connect_rate',
+  /** The machine or recipient was removed or given another credential, or its certificate was revoked. */
   'revoked',
   /** Bytes that a withdrawal covers were out and not acknowledged. */
   'withdrawal',
@@ -35,6 +37,8 @@ export type KillReason = (typeof KILL_REASONS)[number]
 export type BrokerCount =
   | `kill.${KillReason}`
   | 'connection' | 'connect.admitted' | 'connect.refused'
+  /** Refused without a look at the password, because too many were wrong before. */
+  | 'connect.locked'
   /** A will came in a terminal's CONNECT and was dropped. */
   | 'will'
   /** A QoS 2 message came again and was not handled twice. */
@@ -47,12 +51,15 @@ export type BrokerCount =
   | 'session.evicted'
   | 'subscribe.granted' | 'subscribe.refused' | 'subscribe.revoked'
   | 'deliver.live' | 'deliver.queued' | 'deliver.gated' | 'deliver.dropped_qos0' | 'deliver.queue_full' | 'deliver.retained_full'
+  /** Retained copies of outputs that the rules do not have any more. */
+  | 'deliver.retained_gone'
 
 export type Count = (name: BrokerCount, by?: number) => void
 
 /** The sentences this room logs. Fields are identifiers that the log replaces by tags, words of our own and numbers. */
 export type BrokerSentence =
   | 'connection closed' | 'connection refused' | 'subscription refused' | 'subscription withdrawn'
+  | 'somebody who guesses passwords is locked out'
   | 'listening' | 'listener stopped' | 'broker reported an error' | 'the outbox could not commit' | 'the pipeline failed on a message'
 
 export interface BrokerLogFields {

@@ -10,6 +10,8 @@ import { GUARD_LIMITS, Guard, Watch, controlRate } from './guard.ts'
 import type { GuardLimits, HeldBudget } from './guard.ts'
 import { ReturnCode, clientKey } from './identify.ts'
 import type { Admitted, Claim, Via } from './identify.ts'
+import { createLockout } from './lockout.ts'
+import { Rate } from './rate.ts'
 
 export interface DoorOptions<Who, Seat> {
   readonly listener: 'terminals' | 'recipients'
@@ -28,6 +30,8 @@ export interface DoorOptions<Who, Seat> {
   readonly limits?: Partial<GuardLimits> | undefined
   /** Connections of one identity at a time. */
   readonly perIdentity?: number | undefined
+  /** Connections of one identity in a minute, half of them at once. */
+  readonly connectsPerMinute?: number | undefined
   /** Held bytes of all connections together. */
   readonly heldBytesAll?: number | undefined
 }
@@ -62,6 +66,9 @@ export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Sea
   const controlPerSecond = controlRate(options.limits?.messagesPerSecond ?? LIMITS.messagesPerSecond)
   const limits: GuardLimits = { ...GUARD_LIMITS, controlPerSecond, ...options.limits }
   const perIdentity = options.perIdentity ?? LIMITS.connectionsPerIdentity
+  const perMinute = options.connectsPerMinute ?? LIMITS.identityConnectsPerMinute
+  const connects = new Rate({ perSecond: perMinute / 60, burst: Math.max(1, perMinute / 2), monotonic })
+  const lockout = createLockout({ monotonic })
   const watch = new Watch(limits, monotonic)
   const budget: HeldBudget = { used: 0, max: options.heldBytesAll ?? LIMITS.heldBytesAll }
   const places = new Set<Place>()
@@ -116,9 +123,15 @@ export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Sea
     const visitor = guard.session
     if (visitor === undefined) return ReturnCode.unavailable
     if (visitor.refusal !== undefined) return visitor.refusal
-    const answer = await options.admit({ identity: visitor.identity, via: visitor.via, password })
+    const answer = await prove(visitor, password, guard)
     if (answer.code !== 0) return answer.code
     if (guard.destroyed) return ReturnCode.unavailable
+    // Two boxes that carry the same name would take the place of each other without end; the one that is in stays. Asked only of those
+    // who have proven who they are, so that nobody else can use up what is theirs.
+    if (!connects.take(visitor.identity)) {
+      count('kill.connect_rate')
+      return ReturnCode.unavailable
+    }
 
     let same = byIdentity.get(visitor.identity)
     if (same === undefined) byIdentity.set(visitor.identity, (same = new Set()))
@@ -131,6 +144,22 @@ export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Sea
     same.add(guard)
     visitor.seat = options.seat(answer.who, visitor.identity, client, guard)
     return 0
+  }
+
+  /** A certificate cannot be guessed; whatever else proves an identity can, and is slow to check. */
+  async function prove({ identity, via }: Visitor<Seat>, password: Buffer | undefined, guard: Place): Promise<Admitted<Who>> {
+    if (via.certificate !== undefined) return options.admit({ identity, via, password })
+    const isLocked = (): boolean => lockout.locked(identity, via.address)
+    // Those that wait for their turn were begun before the last failure was known.
+    const answer = isLocked() ? LOCKED : await options.admit({ identity, via, password, wanted: () => !guard.destroyed && !isLocked() })
+    if (answer.code === 0) lockout.passed(identity, via.address)
+    else if (answer === LOCKED || (answer.code === ReturnCode.unavailable && isLocked())) {
+      count('connect.locked')
+      return LOCKED
+    } else if (answer.code !== ReturnCode.unavailable && lockout.failed(identity, via.address)) {
+      options.log.warn('somebody who guesses passwords is locked out', { listener, [listener === 'terminals' ? 'machine' : 'recipient']: identity })
+    }
+    return answer
   }
 
   function authenticate(client: Client, _user: unknown, password: Buffer | undefined, done: (error: AuthenticationError | null, ok: boolean) => void): void {
@@ -181,6 +210,8 @@ export function createDoor<Who, Seat>(options: DoorOptions<Who, Seat>): Door<Sea
     },
   }
 }
+
+const LOCKED = { code: ReturnCode.notAuthorized } as const
 
 class AuthenticationError extends Error {
   readonly returnCode: ReturnCode

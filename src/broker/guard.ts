@@ -17,8 +17,9 @@ import { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { LIMITS } from '../domain/limits.ts'
-import { Packet, connectFacts, packetFault, qosOf } from './conformance.ts'
+import { Packet, connectFacts, packetFault, qosOf, uint16 } from './conformance.ts'
 import type { KillReason } from './counts.ts'
+import { Unacknowledged } from './unacknowledged.ts'
 
 export interface GuardLimits {
   /** Size of the first packet, and of all that may wait before CONNACK. */
@@ -163,6 +164,7 @@ export class Guard<Session> extends Duplex {
   #heardAt: number
 
   // Out.
+  readonly #unacknowledged = new Unacknowledged()
   #slab = NOTHING
   #filled = 0
   #slabSize = SLAB_MIN
@@ -371,6 +373,10 @@ export class Guard<Session> extends Duplex {
       this.kill('rate')
       return Admit.dead
     }
+    if ((type === Packet.puback || type === Packet.pubrec || type === Packet.pubcomp) && !this.#unacknowledged.answers(type, uint16(bytes, body))) {
+      this.kill('protocol') // [MQTT-4.8.0-1]
+      return Admit.dead
+    }
     return this.#opened && (type !== Packet.disconnect || this.#held.length === 0) ? Admit.pass : Admit.hold
   }
 
@@ -555,7 +561,9 @@ export class Guard<Session> extends Duplex {
   #hand(): void {
     if (this.#filled === 0) return
     this.#handedBytes += this.#filled
-    this.#socket.write(this.#slab.subarray(0, this.#filled))
+    const bytes = this.#slab.subarray(0, this.#filled)
+    this.#unacknowledged.left(bytes)
+    this.#socket.write(bytes)
     this.#slab = NOTHING
     this.#filled = 0
   }

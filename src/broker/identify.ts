@@ -20,6 +20,8 @@ export interface Via {
   readonly plain: boolean
   /** Verified name in the client certificate, when there is one. */
   readonly certificate: string | undefined
+  /** Where from, as an IP address. */
+  readonly address?: string | undefined
 }
 
 /** Reads the machine registry. Functions, so that a reload applies at the next look. */
@@ -53,6 +55,8 @@ export interface Claim {
   readonly identity: string
   readonly via: Via
   readonly password: Buffer | undefined
+  /** Asked when its turn to be checked has come: false when nobody waits for the answer any more. */
+  readonly wanted?: (() => boolean) | undefined
 }
 
 export type Admitted<Who> = { readonly code: 0; readonly who: Who } | { readonly code: ReturnCode }
@@ -103,29 +107,47 @@ export async function admitRecipient(claim: Claim, directory: RecipientDirectory
   return code === 0 ? { code, who: account } : { code }
 }
 
-/** A certificate names a machine by the registry's `certificate`, else by the id of a machine that has no other name. */
+/**
+ * A certificate names a machine by the registry's `certificate`, else by the id of a machine that has no other name: as it is, or as
+ * `urn:parapet:machine:ID`. One that says `urn:parapet:` and something else, such as a recipient's, is no machine's.
+ */
 function machineOf(name: string, directory: TerminalDirectory): Machine | undefined {
   const named = directory.machineByCertificate(name)
   if (named !== undefined) return named
-  const machine = directory.machine(name)
+  const id = idIn(name, 'machine')
+  const machine = id === undefined ? undefined : directory.machine(id)
   return machine?.certificate === undefined || machine.certificate === name ? machine : undefined
+}
+
+const URN = 'urn:parapet:'
+
+function idIn(name: string, kind: 'machine' | 'recipient'): string | undefined {
+  if (!name.startsWith(URN)) return name
+  const prefix = `${URN}${kind}:`
+  if (!name.startsWith(prefix)) return undefined
+  try {
+    return decodeURIComponent(name.slice(prefix.length))
+  } catch {
+    return undefined
+  }
 }
 
 function accountOf(name: string, directory: RecipientDirectory): RecipientAccount | undefined {
   const named = directory.recipientByCertificate(name)
   if (named !== undefined) return named
-  const account = directory.recipient(name)
+  const user = idIn(name, 'recipient')
+  const account = user === undefined ? undefined : directory.recipient(user)
   return account?.certificate === undefined || account.certificate === name ? account : undefined
 }
 
 async function prove(
-  known: { readonly credential: string | undefined; readonly certificate: string | undefined }, { via, password }: Claim, credentials: Credentials,
+  known: { readonly credential: string | undefined; readonly certificate: string | undefined }, { via, password, wanted }: Claim, credentials: Credentials,
 ): Promise<0 | ReturnCode> {
   // The TLS layer has verified the certificate, and it led to this entry.
   if (via.certificate !== undefined) return 0
   if (known.credential === undefined) return via.plain && known.certificate === undefined ? 0 : ReturnCode.notAuthorized
   if (password === undefined || password.length === 0) return ReturnCode.credentials
-  const result = await credentials.check(password, known.credential)
+  const result = await credentials.check(password, known.credential, wanted)
   if (result === 'busy') return ReturnCode.unavailable
   return result === 'right' ? 0 : ReturnCode.credentials
 }
@@ -174,7 +196,8 @@ export async function checkCredential(password: string | Buffer, record: string)
 }
 
 export interface Credentials {
-  check(password: Buffer, record: string): Promise<'right' | 'wrong' | 'busy'>
+  /** @param wanted  asked when its turn has come, before anything is computed; `busy` when it says no */
+  check(password: Buffer, record: string, wanted?: () => boolean): Promise<'right' | 'wrong' | 'busy'>
 }
 
 export interface CredentialsOptions {
@@ -210,12 +233,13 @@ export function createCredentials({ concurrency = 2, waiting = 2_000, rememberMs
   }
 
   return {
-    async check(password, record) {
+    async check(password, record, wanted = () => true) {
       const name = createHmac('sha256', key).update(record).update('\u0000').update(password).digest('base64')
       if (right.has(name)) return 'right'
       if (queue.length >= waiting) return 'busy'
       await turn()
       try {
+        if (!wanted()) return 'busy'
         // Another connection with the same credential may have been checked while this one waited.
         if (!right.has(name) && !(await checkCredential(password, record))) return 'wrong'
         right.set(name, true)

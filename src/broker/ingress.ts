@@ -32,6 +32,7 @@ export interface IngressOptions {
   readonly log: BrokerLog
   readonly limits?: Partial<GuardLimits> | undefined
   readonly perIdentity?: number | undefined
+  readonly connectsPerMinute?: number | undefined
   readonly heldBytesAll?: number | undefined
   /** Sessions of absent terminals whose packet ids are remembered; past it the oldest is forgotten and a resend may double. */
   readonly sessions?: number | undefined

@@ -4,7 +4,7 @@
  */
 import { createServer as createPlainServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
-import { createServer as createTlsServer } from 'node:tls'
+import { createSecureContext, createServer as createTlsServer } from 'node:tls'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import type { Duplex } from 'node:stream'
 import { GatewayError } from '../domain/errors.ts'
@@ -12,6 +12,9 @@ import { LIMITS } from '../domain/limits.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { certificateName } from './identify.ts'
 import type { Via } from './identify.ts'
+import { neighbourhood } from './lockout.ts'
+import { Rate } from './rate.ts'
+import { certificateId, readRevocations } from './revocation.ts'
 
 /** PEM text, not file names. */
 export interface TlsMaterial {
@@ -29,6 +32,8 @@ export interface ListenerOptions {
   readonly port: number
   readonly tls?: TlsMaterial | undefined
   readonly connections?: number | undefined
+  /** Connections of one address, before anything is read of them; further ones are reset. Default: on loopback as many as come, elsewhere LIMITS. */
+  readonly perAddress?: { readonly perSecond: number; readonly burst: number } | undefined
   readonly accept: (socket: Duplex, via: Via) => void
   readonly count: Count
   readonly log: BrokerLog
@@ -37,7 +42,10 @@ export interface ListenerOptions {
 export interface Listener {
   readonly host: string
   readonly port: number
-  /** New certificates for new connections; those that are open stay. */
+  /**
+   * New certificates for new connections; those that are open stay, but for the ones whose certificate is revoked now.
+   * @throws GatewayError LISTEN-TLS, CRL; nothing has changed then
+   */
   renew(tls: TlsMaterial): void
   /** Takes no further connection. The broker behind it closes those that are open; what it left after the grace is cut. */
   close(graceMs: number): Promise<void>
@@ -49,41 +57,32 @@ const HANDSHAKE_MS = LIMITS.connectTimeMs
 const TCP_KEEPALIVE_MS = 60_000
 
 /**
- * @throws GatewayError LISTEN-PLAIN when the address is not loopback and there is no TLS, LISTEN when it cannot be had
+ * @throws GatewayError LISTEN-PLAIN when the address is not loopback and there is no TLS, LISTEN when it cannot be had, LISTEN-TLS and CRL for material that cannot be used
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
   const { name, host, port, tls, count, log } = options
   if (tls === undefined && !isLoopback(host)) throw plainRefused(name)
 
   const open = new Set<Socket>()
-  function arrived(socket: Socket): void {
+  const perAddress = options.perAddress ?? (isLoopback(host) ? undefined : { perSecond: LIMITS.addressConnectsPerSecond, burst: LIMITS.addressConnectBurst })
+  const rate = perAddress === undefined ? undefined : new Rate({ ...perAddress, monotonic: () => performance.now() })
+  const secure = tls === undefined ? undefined : secureServer(tls, options)
+  const server: Server = createPlainServer({ allowHalfOpen: true }, (socket) => {
+    const address = socket.remoteAddress
+    if (rate !== undefined && !rate.take(neighbourhood(address))) {
+      // Before the handshake, which costs a thousand times as much. A reset leaves nothing behind here.
+      socket.on('error', () => undefined)
+      socket.resetAndDestroy()
+      return count('kill.connect_rate')
+    }
     open.add(socket)
     socket.once('close', () => open.delete(socket))
     socket.setNoDelay(true)
     socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
-  }
-
-  let server: Server | TlsServer
-  if (tls === undefined) {
-    server = createPlainServer({ allowHalfOpen: true }, (socket) => {
-      arrived(socket)
-      options.accept(socket, { plain: true, certificate: undefined })
-    })
-  } else {
-    server = createTlsServer(
-      // [RFC 8446] Nothing older: terminals and recipients are provisioned by the same people as the gateway.
-      { ...contextOf(tls), allowHalfOpen: true, minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_MS, requestCert: tls.ca !== undefined, rejectUnauthorized: tls.ca !== undefined },
-      (socket: TLSSocket) => {
-        const certificate = certificateName(socket)
-        // Verified, but it names nobody, or two: not a connection to go on with.
-        if (tls.ca !== undefined && certificate === undefined) return void socket.destroy()
-        return options.accept(socket, { plain: false, certificate })
-      },
-    )
-    server.on('connection', arrived)
-    // A failed handshake is the peer's matter; the socket is closed by Node.
-    server.on('tlsClientError', () => count('connect.refused'))
-  }
+    if (secure === undefined) options.accept(socket, { plain: true, certificate: undefined, address })
+    else secure.server.emit('connection', socket)
+    return undefined
+  })
   server.maxConnections = options.connections ?? LIMITS.connections
   server.on('drop', () => count('kill.connections'))
 
@@ -107,7 +106,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     host: address.address,
     port: address.port,
     renew(material) {
-      if ('setSecureContext' in server) server.setSecureContext({ ...contextOf(material), minVersion: 'TLSv1.3' })
+      secure?.renew(material)
     },
     async close(graceMs) {
       const closed = new Promise<void>((resolve) => void server.close(() => resolve()))
@@ -116,10 +115,73 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
       }, graceMs)
       await closed
       clearTimeout(cut)
+      secure?.server.close()
       log.info('listener stopped', { listener: name })
     },
   }
 }
+
+interface SecureServer {
+  /** Listens nowhere: it is given the sockets. */
+  readonly server: TlsServer
+  readonly renew: (tls: TlsMaterial) => void
+}
+
+function secureServer(tls: TlsMaterial, { name, accept, count, log }: ListenerOptions): SecureServer {
+  let revoked = checked(tls)
+  /** Who is in by a certificate, and by which. */
+  const holders = new Map<TLSSocket, string>()
+  const server = createTlsServer(
+    // [RFC 8446] Nothing older: terminals and recipients are provisioned by the same people as the gateway.
+    { ...contextOf(tls), allowHalfOpen: true, minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_MS, requestCert: tls.ca !== undefined, rejectUnauthorized: tls.ca !== undefined },
+    (socket: TLSSocket) => {
+      const certificate = certificateName(socket)
+      // Verified, but it names nobody, or two: not a connection to go on with.
+      if (tls.ca !== undefined && certificate === undefined) return void socket.destroy()
+      const peer = certificate === undefined ? undefined : socket.getPeerX509Certificate()
+      if (peer !== undefined) {
+        const id = certificateId(peer.raw)
+        // A session that is resumed [RFC 8446, 2.2] was verified when it began, and a handshake may have begun before the list came.
+        if (revoked.has(id) || peer.validToDate.getTime() < Date.now()) {
+          count('connect.refused')
+          return void socket.destroy()
+        }
+        holders.set(socket, id)
+        socket.once('close', () => holders.delete(socket))
+      }
+      return accept(socket, { plain: false, certificate, address: socket.remoteAddress })
+    },
+  )
+  // A failed handshake is the peer's matter; the socket is closed by Node.
+  server.on('tlsClientError', () => count('connect.refused'))
+  return {
+    server,
+    renew(material) {
+      const ids = checked(material)
+      server.setSecureContext({ ...contextOf(material), minVersion: 'TLSv1.3' })
+      revoked = ids
+      for (const [socket, id] of holders) {
+        if (!revoked.has(id)) continue
+        count('kill.revoked')
+        log.info('connection closed', { listener: name, reason: 'revoked' })
+        socket.destroy()
+      }
+    },
+  }
+}
+
+/** @returns ids of revoked certificates */
+function checked(tls: TlsMaterial): ReadonlySet<string> {
+  try {
+    createSecureContext({ ...contextOf(tls), minVersion: 'TLSv1.3' })
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
+    throw new GatewayError('LISTEN-TLS', `Certificate, key and authorities cannot be used together (${code}).`, 'Are they PEM files, and is the key that of the certificate? See parapet pki for a set to try.')
+  }
+  return tls.crl === undefined ? NONE : readRevocations(tls.crl).ids
+}
+
+const NONE: ReadonlySet<string> = new Set()
 
 function contextOf({ cert, key, ca, crl }: TlsMaterial): { cert: string | Buffer; key: string | Buffer; ca?: string | Buffer; crl?: string | Buffer } {
   return { cert, key, ...(ca === undefined ? {} : { ca }), ...(crl === undefined ? {} : { crl }) }

@@ -1,14 +1,14 @@
 /**
  * `parapet check`: everything short of running a rules file, its own tests included.
  */
-import { relative, resolve } from 'node:path'
+import { dirname, relative, resolve } from 'node:path'
 import { acceptRules, tryRules, type Acceptance } from '../acceptance.ts'
 import { checkFiles } from '../config/check-files.ts'
 import { formatFinding, type Finding } from '../domain/errors.ts'
 import { failureLines } from './test.ts'
 import { FORMAT, printJson } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
-import { openSchemas, protoFolders, PROTO_NOTES, PROTO_OPTION, readRules } from './rules-source.ts'
+import { openSchemas, PARAM_OPTION, protoFolders, PROTO_NOTES, PROTO_OPTION, readParams, readRules } from './rules-source.ts'
 
 export const command: Command = {
   name: 'check',
@@ -16,7 +16,8 @@ export const command: Command = {
   usage: ['RULES [--config GATEWAY]'],
   words: [1, 1],
   options: [
-    { name: 'config', arg: 'GATEWAY', text: 'with this gateway file: its bridges, folders and registries are checked too' },
+    { name: 'config', arg: 'GATEWAY', text: 'with this gateway file: its bridges, folders, registries and values of parameters are checked too' },
+    PARAM_OPTION,
     FORMAT,
     PROTO_OPTION,
   ],
@@ -30,7 +31,7 @@ export const command: Command = {
     if (args.get('format') === 'json') {
       printJson(io, { file, accepted: policy !== undefined && errors === 0, hash: policy?.hash, errors, warnings, findings: all, waived: accepted, tests: { ...tests, coverage: report?.coverage } })
     } else {
-      const lines = all.flatMap((finding) => [formatFinding(finding), ...(finding.code === 'TEST-FAILED' ? (report?.tests.find((test) => test.line === finding.place.line)?.failures ?? []).flatMap(failureLines) : [])])
+      const lines = all.flatMap((finding) => [formatFinding(finding), ...(finding.code === 'TEST-FAILED' ? (report?.tests.find((test) => finding.text.startsWith(`The test "${test.name}" fails`))?.failures ?? []).flatMap(failureLines) : [])])
       io.stdout.write(`${[...lines, summary(errors > 0 ? undefined : policy?.hash, errors, warnings, accepted.length, tests, report === undefined)].join('\n')}\n`)
     }
     return policy === undefined || errors > 0 ? 1 : 0
@@ -41,8 +42,9 @@ export const command: Command = {
 async function checked(args: Args, io: Io, file: string): Promise<Pick<Acceptance, 'policy' | 'accepted' | 'report'> & { readonly findings: readonly Finding[] }> {
   const config = args.get('config')
   const text = readRules(io, file)
-  if (config === undefined) return acceptRules(file, { schemas: openSchemas(args, io, file), text })
-  const { rules, gateway, findings } = checkFiles({ rules: resolve(io.cwd, file), gateway: resolve(io.cwd, config), proto: protoFolders(args, io, file) })
+  const params = readParams(args)
+  if (config === undefined) return acceptRules(file, { schemas: openSchemas(args, io, file), text, params, folder: dirname(resolve(io.cwd, file)) })
+  const { rules, gateway, findings } = checkFiles({ rules: resolve(io.cwd, file), gateway: resolve(io.cwd, config), proto: protoFolders(args, io, file), params })
   const tried = tryRules(rules, { file: resolve(io.cwd, file), text, engine: gateway?.minimiser === 'interpreted' ? 'interpreted' : 'generated' })
   const all = [...findings, ...tried.findings.filter((finding) => !rules.findings.includes(finding))]
   return { ...tried, findings: all.map((finding) => ({ ...finding, place: { ...finding.place, file: relative(io.cwd, finding.place.file) } })) }

@@ -4,16 +4,18 @@
  */
 import { resolve } from 'node:path'
 import { loadRules, type LoadedRules } from '../config/rules.ts'
-import type { Policy } from '../domain/policy.ts'
+import type { Params, Policy } from '../domain/policy.ts'
 import { differenceOf, textOfDifference } from '../difference.ts'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
 import { loadSchemas, schemasFromText } from '../minimise/descriptor.ts'
 import { FORMAT, printJson, UsageError } from './command.ts'
 import type { Args, Command, Io, Option } from './command.ts'
 import { gatewayClient, GATEWAY_OPTIONS } from './client.ts'
-import { openRules, PROTO_NOTES, PROTO_OPTION, readRules } from './rules-source.ts'
+import { loadNamedRules, openRules, openSchemas, PARAM_OPTION, PROTO_NOTES, PROTO_OPTION, readParams } from './rules-source.ts'
 
 const OLD_PROTO: Option = { name: 'old-proto', arg: 'DIR', text: 'schemas of OLD, when they are others than those of NEW', many: true }
+
+const OLD_PARAM: Option = { name: 'old-param', arg: 'NAME=VALUE', text: 'values of the parameters of OLD, when they are others than those of NEW', many: true }
 
 /** What leaves that did not: not a failure, but somebody has to say yes to it. */
 const WIDENED = 3
@@ -25,7 +27,7 @@ export const command: Command = {
   words: [1, 2],
   options: [
     { name: 'active', text: 'compares with what is active in a running gateway' },
-    OLD_PROTO, FORMAT, PROTO_OPTION, ...GATEWAY_OPTIONS,
+    PARAM_OPTION, OLD_PARAM, OLD_PROTO, FORMAT, PROTO_OPTION, ...GATEWAY_OPTIONS,
   ],
   notes: `Exit 0: nothing is widened. Exit 3: something is, for somebody, or cannot be compared. Exit 1: a file has errors.\n${PROTO_NOTES}`,
   async run(args, io) {
@@ -41,19 +43,24 @@ export const command: Command = {
 
 function oldRules(args: Args, io: Io, file: string): LoadedRules & { readonly policy: Policy } {
   const folders = args.all('old-proto')
-  if (folders.length === 0) return openRules(args, io, file)
-  return usable(loadRules(file, readRules(io, file), { schemas: loadSchemas(folders.map((folder) => resolve(io.cwd, folder))) }))
+  const schemas = folders.length === 0 ? openSchemas(args, io, file) : loadSchemas(folders.map((folder) => resolve(io.cwd, folder)))
+  if (args.has('old-param')) return usable(loadNamedRules(args, io, file, { schemas, params: readParams(args, OLD_PARAM.name) }))
+  const loaded = loadNamedRules(args, io, file, { schemas, params: {} })
+  // A parameter may be new in NEW.
+  return usable(loaded.under(Object.fromEntries(Object.entries(readParams(args)).filter(([name]) => Object.hasOwn(loaded.params, name)))))
 }
 
 /** The active set with the schemas that it was accepted with, from the gateway itself. */
 async function activeRules(args: Args, io: Io): Promise<(LoadedRules & { readonly policy: Policy }) | undefined> {
   const { active } = await gatewayClient(args, io).request<{ readonly active?: ActiveRules }>('GET', '/v1/rules/active')
-  return active === undefined ? undefined : usable(loadRules(active.file, active.text, { schemas: schemasFromText(active.proto), today: active.day }))
+  return active === undefined ? undefined : usable(loadRules(active.file, active.text, { included: active.include ?? {}, params: active.params ?? {}, schemas: schemasFromText(active.proto), today: active.day }))
 }
 
 interface ActiveRules {
   readonly file: string
   readonly text: string
+  readonly include?: Readonly<Record<string, string>>
+  readonly params?: Params
   readonly proto: Readonly<Record<string, string>>
   readonly day: string
 }

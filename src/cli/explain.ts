@@ -2,25 +2,23 @@
  * `parapet explain`: what leaves and why. Without options everything at a glance; with them the plan for one situation, one message
  * before and after, or the generated function.
  */
-import { Gate, outputBasis, type GateState } from '../domain/basis.ts'
-import type { Decision } from '../domain/consent.ts'
+import { outputBasis } from '../domain/basis.ts'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { BasisEntry, Branch, FieldRule, Output, OutputStream, Policy, Stream, Transform } from '../domain/policy.ts'
-import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
+import type { Output, Policy } from '../domain/policy.ts'
 import { Verdict, verdictName } from '../domain/verdict.ts'
-import { loadRules, type LoadedRules } from '../config/rules.ts'
+import type { LoadedRules } from '../config/rules.ts'
 import { shownFields } from '../comparison.ts'
 import { compilePlan } from '../minimise/compile.ts'
 import { planFor, VARIANTS, type Plan } from '../minimise/plan.ts'
-import { isDrop, textOfChain } from '../minimise/transforms.ts'
 import { createFacts } from '../minimise/probe.ts'
 import type { PseudonymKeys } from '../minimise/pseudonym.ts'
-import { createRehearsal, standingOf, type OutputPerformance } from '../rehearsal.ts'
+import { actionOf, changes, gateText, GATES, linesOf, planLines, ruleAt, verdictOf, type Pair, type Standing } from '../explanation.ts'
+import { createRehearsal, standingOf } from '../rehearsal.ts'
 import { ASSUMPTION_NOTES, ASSUMPTION_OPTIONS, KEY_OPTIONS, readAssumptions, readKeys, type Assumptions } from './assumptions.ts'
 import { columns, FORMAT, printJson, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
-import { openSchemas, outputNamed, PROTO_NOTES, PROTO_OPTION, readRules, sourceOf, streamNamed } from './rules-source.ts'
+import { loadNamedRules, outputNamed, PARAM_OPTION, PROTO_NOTES, PROTO_OPTION, sourceOf, streamNamed } from './rules-source.ts'
 import { yaml } from './test.ts'
 
 export const command: Command = {
@@ -35,13 +33,14 @@ export const command: Command = {
     { name: 'code', text: 'prints the generated function' },
     ...ASSUMPTION_OPTIONS,
     ...KEY_OPTIONS,
+    PARAM_OPTION,
     FORMAT,
     PROTO_OPTION,
   ],
   notes: `Without options: every field of every output, with the operator's yes and without it.\n${ASSUMPTION_NOTES}\n${PROTO_NOTES}`,
   async run(args, io) {
     const file = args.words[0] ?? ''
-    const loaded = loadRules(file, readRules(io, file), { schemas: openSchemas(args, io, file) })
+    const loaded = loadNamedRules(args, io, file)
     // A file with lints against it can be looked at, so that they can be understood.
     const policy = loaded.policy ?? loaded.draft
     for (const finding of loaded.findings) if (finding.severity === 'error') io.stderr.write(`${formatFinding(finding)}\n`)
@@ -58,68 +57,12 @@ export const command: Command = {
 /** Options that describe a case; without any of them all cases are shown. */
 const SITUATION = ['output', 'stream', 'message', 'code', 'consent', 'refused', 'no-notice', 'country', 'operator', 'operator-country', 'operator-collection', 'machine', 'fleet', 'model', 'label', 'now']
 
-interface Pair {
-  readonly output: Output
-  readonly source: OutputStream
-}
-
 function pairsOf(args: Args, policy: Policy): Pair[] {
   const [outputName, streamName] = [args.get('output'), args.get('stream')]
   const outputs = outputName === undefined ? policy.outputs : [outputNamed(policy, outputName)]
   const stream = streamName === undefined ? undefined : streamNamed(policy, streamName)
   if (outputName !== undefined && stream !== undefined) sourceOf(outputs[0] as Output, stream)
   return outputs.flatMap((output) => output.streams.filter((source) => stream === undefined || source.stream === stream).map((source) => ({ output, source })))
-}
-
-// ---------------------------------------------------------------------------------------------------------------- fields
-
-/** What a table has a line for: a field, a point, or a message of which parts are named. */
-interface Line {
-  readonly path: string
-  readonly text: string
-  readonly rule: FieldRule | undefined
-  readonly fields: readonly FieldShape[]
-}
-
-/** Lines of a stream in field-number order; a point stands where its latitude does. Messages are opened where a rule names what is inside. */
-function linesOf(stream: Stream, sources: readonly OutputStream[]): Line[] {
-  const points = stream.points.map((point) => ({ point, parts: [point.lat, point.lon, point.dlat, point.dlon, point.dt].filter((part) => part !== undefined) }))
-  const named = new Set(sources.flatMap((source) => source.fields.map((rule) => rule.path)))
-  const lines: Line[] = []
-  const walk = (message: MessageShape, above: readonly FieldShape[], prefix: string): void => {
-    for (const field of message.fields) {
-      const path = prefix + field.name
-      const fields = [...above, field]
-      const owner = points.find(({ parts }) => parts.includes(path))
-      if (owner !== undefined) {
-        if (path === owner.point.lat) lines.push({ path: owner.point.name, text: 'position, additional, linkable', rule: undefined, fields })
-        continue
-      }
-      const opened = [...named].some((name) => name.startsWith(`${path}.`)) || points.some(({ parts }) => parts.some((part) => part.startsWith(`${path}.`)))
-      if (opened && field.message !== undefined && !field.repeated && fields.length <= LIMITS.depth) walk(field.message, fields, `${path}.`)
-      else lines.push({ path, text: classText(field), rule: undefined, fields })
-    }
-  }
-  walk(stream.message, [], '')
-  return lines
-}
-
-function classText(field: FieldShape): string {
-  if (field.classified === undefined) return 'not classified: additional, always'
-  const { category, class: level, personal, subject } = classificationOf(field)
-  return [category, level, personal, ...(subject === 'none' ? [] : [`names ${subject === 'operator' ? 'an' : 'a'} ${subject}`])].join(', ')
-}
-
-function actionOf(branch: Branch): string {
-  if (branch.kind === 'chain') return isDrop(branch.chain) ? 'drop' : textOfChain(branch.chain)
-  const { by, with: every, only } = branch.keyed
-  const members = (list: ReadonlyMap<string, readonly Transform[]>): string => [...list].map(([name, chain]) => `${name} ${isDrop(chain) ? 'drop' : textOfChain(chain)}`).join(', ')
-  const keys = [...only].slice(0, 8).map(([key, own]) => [key, ...(own.size > 0 ? [members(own)] : [])].join(' '))
-  return `by ${by.fn === 'none' ? by.member : `${by.fn}(${by.member})`}${every.size > 0 ? `, each with ${members(every)}` : ''}; only ${keys.join('; ')}${only.size > 8 ? '; …' : ''}`
-}
-
-function ruleAt(source: OutputStream, path: string): FieldRule | undefined {
-  return source.fields.find((rule) => rule.path === path)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- matrix
@@ -201,14 +144,6 @@ interface Case {
   readonly pairs: readonly Pair[]
 }
 
-interface Standing {
-  readonly pair: Pair
-  readonly gate: GateState
-  readonly basis: BasisEntry | undefined
-  readonly plan: Plan
-  readonly why: string
-}
-
 function plans(args: Args, io: Io, { policy, keys, assumptions, pairs }: Case): number {
   const { machine, decision } = assumptions.of(createFacts())
   const standings = pairs.map((pair): Standing => {
@@ -234,46 +169,6 @@ function plans(args: Args, io: Io, { policy, keys, assumptions, pairs }: Case): 
   return 0
 }
 
-interface PlanLine extends Line {
-  readonly action: string
-  readonly why: string
-}
-
-function planLines({ pair: { source }, gate, basis, plan }: Standing, decision: Readonly<Decision>): PlanLine[] {
-  return linesOf(source.stream, [source]).map((line): PlanLine => {
-    const rule = ruleAt(source, line.path)
-    if (rule === undefined) return { ...line, rule, action: 'drop', why: 'the output does not name it' }
-    const branch = gate === Gate.yes ? rule.consent : rule.noConsent
-    const at = `line ${rule.line}`
-    if (gate === Gate.closed) return { ...line, rule, action: 'drop', why: 'the output is closed' }
-    const barred = !plan.variant.operatorFields && line.fields.some((field) => ['operator', 'session'].includes(classificationOf(field).subject))
-    if (barred) return { ...line, rule, action: 'drop', why: barredText(basis, decision) }
-    const action = actionOf(branch)
-    const why = !rule.pair ? at : gate === Gate.yes ? `${at}, with the operator's yes` : `${at}, without the operator's yes`
-    return { ...line, rule, action, why }
-  })
-}
-
-function barredText(basis: BasisEntry | undefined, decision: Readonly<Decision>): string {
-  if (basis?.basis === 'contract') return 'it identifies an operator, which no contract covers'
-  return decision.collection ? 'it identifies an operator, and nobody is known' : 'it identifies an operator, and the device setting is off'
-}
-
-/** Why an output is open or closed, in one sentence. */
-function gateText(output: Output, state: GateState, basis: BasisEntry | undefined, decision: Readonly<Decision>, country: string | undefined): string {
-  const place = country ?? 'an unknown country'
-  if (basis === undefined) return `closed: ${output.purpose.id} is not listed for ${place}`
-  const word = basis.basis.replaceAll('_', ' ')
-  const bit = 1 << output.purpose.index
-  if (state === Gate.yes) return `open on ${word} in ${place}, with the operator's yes`
-  if (state === Gate.open) return `open on ${word} in ${place}, without a yes of the operator`
-  if (basis.basis === 'forbidden') return `closed: ${output.purpose.id} is forbidden in ${place}`
-  if (!decision.known) return `closed: ${word} in ${place}, and nobody is known`
-  if ((decision.no & bit) !== 0) return `closed: ${word} in ${place}, and the operator said no`
-  if (basis.basis === 'opt_out') return `closed: ${word} in ${place}, and the operator was not given the notice`
-  return `closed: ${word} in ${place}, and there is no valid yes of the operator`
-}
-
 function head({ pair: { output, source }, plan, why }: Standing): string[] {
   return [
     `${output.id} <- ${source.stream.id}: ${why}`,
@@ -290,8 +185,6 @@ function headJson({ pair: { output, source }, gate, basis, plan, why }: Standing
     when: source.when?.text ?? null, discloses: source.when?.reads ?? [], require: source.require, plan: plan.id,
   }
 }
-
-const GATES: Readonly<Record<GateState, string>> = { [Gate.closed]: 'closed', [Gate.open]: 'open', [Gate.yes]: 'yes' }
 
 function code(args: Args, io: Io, standings: readonly Standing[], keys: PseudonymKeys): number {
   const made = standings.map((standing) => ({ standing, minimiser: compilePlan(standing.plan, { keys, engine: 'generated' }) }))
@@ -343,38 +236,6 @@ async function message(args: Args, io: Io, { policy, loaded, keys, assumptions, 
   }
   if (results.length === 0 && performance.code >= 0) io.stdout.write('No output takes this stream: nothing of it leaves.\n')
   return 0
-}
-
-interface Change {
-  readonly path: string
-  readonly before: unknown
-  readonly after: unknown
-  readonly action: string
-  readonly why: string
-}
-
-function changes(lines: readonly PlanLine[], before: Readonly<Record<string, unknown>>, after: Readonly<Record<string, unknown>>, result: OutputPerformance): Change[] {
-  return lines.flatMap((line): Change[] => {
-    const [from, to] = [valueAt(before, line.path), valueAt(after, line.path)]
-    if (from === undefined && to === undefined) return []
-    const lost = result.sent !== undefined && to === undefined && line.action !== 'drop'
-    const action = result.sent === undefined && line.action !== 'drop' ? 'not sent' : line.action
-    const why = result.sent === undefined && line.action !== 'drop' ? verdictName(result.code) : lost ? `${line.why}; ${LOST}` : line.why
-    return [{ path: line.path, before: from ?? null, after: to ?? null, action, why }]
-  })
-}
-
-const LOST = 'absent, the default, or the transform could not be applied'
-
-function valueAt(message: Readonly<Record<string, unknown>>, path: string): unknown {
-  if (Object.hasOwn(message, path)) return message[path]
-  let here: unknown = message
-  for (const step of path.split('.')) here = typeof here === 'object' && here !== null ? (here as Record<string, unknown>)[step] : undefined
-  return here
-}
-
-function verdictOf(result: OutputPerformance): string {
-  return result.code === 0 ? 'sent' : verdictName(result.code)
 }
 
 function brief(value: unknown): string {

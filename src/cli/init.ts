@@ -12,8 +12,8 @@ import { loadSchemas, type Schemas } from '../minimise/descriptor.ts'
 import { kindOf } from '../minimise/value.ts'
 import type { Args, Command, Io } from './command.ts'
 import { UsageError } from './command.ts'
+import { OWN_PROTO } from './rules-source.ts'
 
-const OWN_PROTO = resolve(import.meta.dirname, '../../proto')
 const OUTPUT = 'cloud'
 
 export const command: Command = {

@@ -3,18 +3,39 @@
  */
 import { existsSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
+import { parseParam } from '../config/params.ts'
 import { loadRules, type LoadedRules } from '../config/rules.ts'
 import { suggestion } from '../config/nearest.ts'
 import { readText } from '../config/yaml.ts'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
-import type { Output, OutputStream, Policy, Stream } from '../domain/policy.ts'
+import type { Output, OutputStream, Params, Policy, Stream } from '../domain/policy.ts'
 import { loadSchemas, type Schemas } from '../minimise/descriptor.ts'
 import type { Args, Io, Option } from './command.ts'
 import { UsageError } from './command.ts'
 
 export const PROTO_OPTION: Option = { name: 'proto', arg: 'DIR', text: 'a further folder of .proto files, beside ./proto and the proto/ above the rules file', many: true }
 
-export const PROTO_NOTES = 'The .proto files are those in ./proto, in the nearest proto/ above the rules file, and in every --proto DIR.'
+export const PROTO_NOTES = 'The .proto files are those in ./proto, in the nearest proto/ above the rules file, and in every --proto DIR; without one of the first two those that come with parapet.'
+
+/** The schemas that come with parapet. */
+export const OWN_PROTO = resolve(import.meta.dirname, '../../proto')
+
+export const PARAM_OPTION: Option = { name: 'param', arg: 'NAME=VALUE', text: 'a value for a parameter of the rules file, in the place of the one there', many: true }
+
+/**
+ * The values of an option such as --param.
+ * @throws UsageError  one is no NAME=VALUE, or a name is given twice
+ */
+export function readParams(args: Args, option = PARAM_OPTION.name): Params {
+  const pairs = args.all(option).map((text) => {
+    const pair = parseParam(text)
+    if (pair === undefined) throw new UsageError(`--${option} ${text} is no value of a parameter. Write --${option} cell=500m: a text, a number, true or false, or a list of them.`)
+    return pair
+  })
+  const twice = pairs.find(([name], index) => pairs.findIndex(([other]) => other === name) < index)
+  if (twice !== undefined) throw new UsageError(`--${option} gives "${twice[0]}" twice.`)
+  return Object.fromEntries(pairs)
+}
 
 /** The schemas of a command; see `protoFolders`. */
 export function openSchemas(args: Args, io: Io, rulesFile?: string): Schemas {
@@ -22,7 +43,7 @@ export function openSchemas(args: Args, io: Io, rulesFile?: string): Schemas {
 }
 
 /**
- * ./proto, the nearest proto/ at or above the rules file, and every --proto.
+ * ./proto, the nearest proto/ at or above the rules file (without either the shipped one), and every --proto.
  * @throws GatewayError NO-PROTO  a folder that was named does not exist
  */
 export function protoFolders(args: Args, io: Io, rulesFile?: string): readonly string[] {
@@ -31,7 +52,8 @@ export function protoFolders(args: Args, io: Io, rulesFile?: string): readonly s
   if (missing !== undefined) throw new GatewayError('NO-PROTO', `The folder ${relative(io.cwd, missing)} of --proto does not exist.`)
   const beside = join(resolve(io.cwd), 'proto')
   const above = rulesFile === undefined ? undefined : nearestProto(dirname(resolve(io.cwd, rulesFile)))
-  return [...new Set([...(existsSync(beside) ? [beside] : []), ...(above === undefined ? [] : [above]), ...named])]
+  const found = [...(existsSync(beside) ? [beside] : []), ...(above === undefined ? [] : [above])]
+  return [...new Set([...(found.length === 0 ? [OWN_PROTO] : found), ...named])]
 }
 
 function nearestProto(folder: string): string | undefined {
@@ -49,12 +71,17 @@ export function readRules(io: Io, file: string): string {
   return read.text
 }
 
+/** The rules file that a command was given, with what it includes and the values of --param; see `LoadedRules` for what may be wrong. */
+export function loadNamedRules(args: Args, io: Io, file: string, { schemas = openSchemas(args, io, file), params = readParams(args) }: { readonly schemas?: Schemas; readonly params?: Params } = {}): LoadedRules {
+  return loadRules(file, readRules(io, file), { schemas, params, folder: dirname(resolve(io.cwd, file)) })
+}
+
 /**
  * Rules without an error of their own; their tests are not run.
  * @throws GatewayError RULES-REFUSED  with the findings, one a line
  */
 export function openRules(args: Args, io: Io, file: string): LoadedRules & { readonly policy: Policy } {
-  const loaded = loadRules(file, readRules(io, file), { schemas: openSchemas(args, io, file) })
+  const loaded = loadNamedRules(args, io, file)
   const { policy } = loaded
   if (policy !== undefined) return { ...loaded, policy }
   const errors = loaded.findings.filter((finding) => finding.severity === 'error')

@@ -7,29 +7,37 @@ import { gatewayClient, GATEWAY_OPTIONS } from './client.ts'
 import type { GatewayClient } from './client.ts'
 import { lineOf, summaryOf, type Change } from '../difference.ts'
 import { readRules } from './rules-source.ts'
+import { shadow } from './shadow.ts'
 
 /** Something waits for an approval. */
 const WAITS = 3
 
 export const command: Command = {
   name: 'rules',
-  summary: 'show, activate, roll back or discard the rules of a running gateway',
-  usage: ['list', 'activate [RULES] [--approve-widening REASON]', 'rollback [--approve-widening REASON]', 'discard'],
+  summary: 'show, try, activate, roll back or discard the rules of a running gateway',
+  usage: ['list', 'activate [RULES] [--approve-widening REASON]', 'rollback [--approve-widening REASON]', 'discard', 'shadow RULES [--sample 10%] [--for 1h]', 'shadow [--stop]'],
   actions: [
     { name: 'list', text: 'what is active, what waits and what that widens' },
     { name: 'activate', text: 'put RULES in place, or read the file again; with a reason approve what it widens' },
     { name: 'rollback', text: 'go back to what was active before' },
     { name: 'discard', text: 'throw away what waits' },
+    { name: 'shadow', text: 'run RULES beside the active ones on live traffic and count what they would change; without RULES show the counts' },
   ],
   words: [0, 1],
   options: [
     { name: 'approve-widening', arg: 'REASON', text: 'approves what waits; the reason goes into the ledger, so name no person' },
+    { name: 'sample', arg: 'PERCENT', text: 'of the messages, for shadow, default 10%' },
+    { name: 'for', arg: 'DURATION', text: 'how long shadow runs, default 1h, at most 24h' },
+    { name: 'stop', text: 'ends the shadow run' },
     FORMAT, ...GATEWAY_OPTIONS,
   ],
-  notes: 'What widens nothing for anybody is active at once. The rest waits for the role privacy or admin, and with `two_person: true` in the gateway\nfile for two different tokens. To put RULES in place needs the role engineer. Exit 3: something waits.',
+  notes: 'What widens nothing for anybody is active at once. The rest waits for the role privacy or admin, and with `two_person: true` in the gateway\nfile for two different tokens. To put RULES in place needs the role engineer. Exit 3: something waits.\nA shadow run sends nothing, and compares what is made of each message before `emit` thins it. To start or end one needs the role engineer.',
   async run(args, io) {
     const reason = args.get('approve-widening')
     const [file] = args.words
+    if (args.action === 'shadow') return shadow(args, io)
+    const own = ['sample', 'for', 'stop'].find((option) => args.has(option))
+    if (own !== undefined) throw new UsageError(`--${own} goes with rules shadow. See: parapet rules --help`)
     if (file !== undefined && args.action !== 'activate') throw new UsageError(`rules ${args.action} takes no file. See: parapet rules --help`)
     if (reason !== undefined && args.action !== 'activate' && args.action !== 'rollback') throw new UsageError(`--approve-widening does not go with rules ${args.action}. See: parapet rules --help`)
     const text = file === undefined ? undefined : readRules(io, file)

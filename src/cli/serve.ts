@@ -1,8 +1,8 @@
 /**
  * `parapet serve`: runs the gateway until it is told to stop. SIGHUP reads rules and registries again, SIGTERM and SIGINT drain and stop.
  */
-import { readFileSync } from 'node:fs'
-import { relative, resolve } from 'node:path'
+import { cpSync, existsSync, readFileSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
 import type { Command, Io } from './command.ts'
 import { columns, version } from './command.ts'
@@ -15,12 +15,13 @@ export const command: Command = {
   options: [
     CONFIG_OPTION,
     { name: 'set', arg: 'KEY=VALUE', text: 'overrides one key of the gateway file: --set listen.terminals.port=1993', many: true },
-    { name: 'trial', text: 'approves widening rules by itself; loopback listeners only' },
+    { name: 'trial', text: 'approves widening rules by itself; loopback listeners only; where there is no gateway file it makes a set-up to start from' },
   ],
   notes: 'SIGHUP reads rules and registries again; SIGTERM and Ctrl-C deliver and store what is under way, then stop.',
   async run(args, io) {
     const [{ createGateway }, { createLog }, { loadGateway }] = await Promise.all([import('../gateway.ts'), import('../log.ts'), import('../config/gateway.ts')])
     const file = resolve(io.cwd, args.get('config') ?? 'config/gateway.yaml')
+    if (args.has('trial') && !args.has('config') && !existsSync(file)) setUp(io)
     const { config, findings } = loadGateway(file, [...args.all('set'), ...(args.has('trial') ? ['trial=true'] : [])])
     for (const finding of findings) io.stderr.write(`${formatFinding(finding)}\n`)
     if (config === undefined) throw new GatewayError('CONFIG-FILE', `${relative(io.cwd, file)} is not usable.`, 'Mend what is listed above.')
@@ -52,6 +53,22 @@ export const command: Command = {
   },
 }
 
+const PACKAGE = resolve(import.meta.dirname, '../..')
+/** Named one by one, so that no keys or data of a gateway that runs there come along. */
+const SHIPPED = ['config/gateway.yaml', 'config/machines.yaml', 'config/operators.yaml', 'config/recipients.yaml', 'config/rules', 'proto'] as const
+
+/**
+ * A trial in a folder without a gateway file begins with a copy of the set-up that comes with parapet. Served where it lies, keys and
+ * ledger would be inside the package, which the next install throws away.
+ * @throws GatewayError CONFIG-FILE  the folders are there already, with something else in them
+ */
+function setUp(io: Io): void {
+  const taken = ['config', 'proto'].find((name) => existsSync(resolve(io.cwd, name)))
+  if (taken !== undefined) throw new GatewayError('CONFIG-FILE', `There is a folder ${taken} here, but no config/gateway.yaml.`, 'Name the gateway file with --config, or start in an empty folder.')
+  for (const name of SHIPPED) cpSync(join(PACKAGE, name), resolve(io.cwd, name), { recursive: true })
+  io.stdout.write('There was no config/gateway.yaml: config/ and proto/ were made, to try out and to change.\n')
+}
+
 interface Started {
   readonly first: boolean
   readonly addresses: Readonly<Record<'terminals' | 'recipients' | 'admin', { readonly host: string; readonly port: number }>>
@@ -64,6 +81,7 @@ function banner(gateway: Started, name: string, machines: string, token: string,
   const at = ({ host, port }: { readonly host: string; readonly port: number }): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
   const health = gateway.control.health()
   const known = firstMachine(machines)
+  const parapet = import.meta.filename.endsWith('.ts') ? 'npm run parapet --' : 'npx parapet'
   // On other ports than the usual ones a command must be told, or it asks another gateway.
   const elsewhere = admin.port === 8080 ? '' : ` --url http://${at(admin)} --token-file ${token}`
   return [
@@ -80,15 +98,15 @@ function banner(gateway: Started, name: string, machines: string, token: string,
     ...(gateway.first ? ['This was the first start: keys and databases were made in the data folder. Keep a copy of its root.key in a safe place.', ''] : []),
     'Try next, in a second terminal:',
     ...columns([
-      ['a shift of simulated machines', `npm run parapet -- simulate --url mqtt://${at(terminals)}`],
-      ['what a recipient gets', `npm run parapet -- subscribe rental-company --url mqtt://${at(recipients)}`],
-      ['what happens and what is withheld', `npm run parapet -- status${elsewhere}`],
-      ['admit a real terminal', `npm run parapet -- machines add SN-2001 --fleet ${known.fleet} --country FR${terminals.port === 1883 ? '' : ` --broker ${at(terminals)}`}`],
-      ['the same side by side, in a minute', 'npm run demo'],
+      ['a shift of simulated machines', `${parapet} simulate --url mqtt://${at(terminals)}`],
+      ['what a recipient gets', `${parapet} subscribe rental-company --url mqtt://${at(recipients)}`],
+      ['what happens and what is withheld', `${parapet} status${elsewhere}`],
+      ['admit a real terminal', `${parapet} machines add SN-2001 --fleet ${known.fleet} --country FR${terminals.port === 1883 ? '' : ` --broker ${at(terminals)}`}`],
+      ['the same side by side, in a minute', parapet.startsWith('npx') ? `${parapet} demo` : 'npm run demo'],
     ]),
     '',
     `Admit a terminal on this machine without a password (loopback only): ${known.id} is in ${relative(io.cwd, machines)} already, so`,
-    `  echo '{"machine_id":"${known.id}","time_ms":"now","key_on":true,"hour_meter_s":3600}' | npm run -s parapet -- encode --message awp.v1.Status > status.bin`,
+    `  echo '{"machine_id":"${known.id}","time_ms":"now","key_on":true,"hour_meter_s":3600}' | ${parapet.replace('run', 'run -s')} encode --message awp.v1.Status > status.bin`,
     `  mosquitto_pub -V mqttv311 -h ${terminals.host} -p ${terminals.port} -i ${known.id} -u ${known.id} -q 1 -t up/${known.fleet}/${known.id}/status -f status.bin`,
     '',
   ]

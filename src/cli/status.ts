@@ -33,7 +33,8 @@ interface Status {
   readonly machines: number
   readonly operators: number
   readonly sessions: number
-  readonly outbox: { readonly records: number; readonly bytes: number; readonly limit_bytes: number; readonly oldest?: string }
+  readonly outbox: { readonly records: number; readonly bytes: number; readonly limit_bytes: number; readonly oldest?: string; readonly dead_letters?: number }
+  readonly recipients?: readonly { readonly recipient: string; readonly sessions: number; readonly connected: number; readonly records: number; readonly bytes: number; readonly oldest?: string }[]
   readonly ledger: { readonly seq: number; readonly healthy: boolean }
   readonly rules?: { readonly hash: string; readonly policy: string; readonly active_since: string }
 }
@@ -48,7 +49,7 @@ interface Output {
 }
 
 function page(status: Status, outputs: readonly Output[]): string[] {
-  const { outbox, ledger, rules } = status
+  const { outbox, ledger, rules, recipients = [] } = status
   const full = Math.round((100 * outbox.bytes) / Math.max(1, outbox.limit_bytes))
   return [
     `${status.name} (parapet ${status.version}${status.trial ? ', trial' : ''}) is ${status.ready ? 'ready' : 'not ready'}; running since ${status.started}`,
@@ -59,9 +60,14 @@ function page(status: Status, outputs: readonly Output[]): string[] {
       ['machines', String(status.machines)],
       ['operators', `${status.operators} known, ${status.sessions} signed on`],
       ['outbox', `${outbox.records} messages, ${full} % of its size${outbox.oldest === undefined ? '' : `, the oldest of ${outbox.oldest}`}`],
+      ...((outbox.dead_letters ?? 0) === 0 ? [] : [['dead letters', `${outbox.dead_letters} messages that brokers refused for good`]]),
       ['ledger', `${ledger.seq} events, ${ledger.healthy ? 'sound' : 'DAMAGED'}`],
       ...status.listeners.map(({ name, host, port, tls, connections }) => [name, `${host}:${port}${tls ? ' TLS' : ''}, ${connections} connected`]),
       ...status.bridges.map(({ name, recipient, connected, waiting }) => [`bridge ${name}`, `to ${recipient}, ${connected ? 'connected' : 'NOT CONNECTED'}, ${waiting} waiting`]),
+      ...recipients.map(({ recipient, sessions, connected, records, bytes, oldest }) => [
+        `sessions of ${recipient}`,
+        `${sessions}, ${connected} connected, ${records} messages waiting (${bytes} bytes)${oldest === undefined ? '' : `, the oldest of ${oldest}`}`,
+      ]),
     ], ''),
     '',
     ...columns([['output', 'recipient', 'purpose', 'forwarded', 'withheld'], ...outputs.map((output) => [

@@ -4,7 +4,7 @@
 import type { Coverage, Failure, TestReport, TestResult } from '../rule-tests.ts'
 import { columns, FORMAT, printJson, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
-import { openRules, PROTO_NOTES, PROTO_OPTION } from './rules-source.ts'
+import { openRules, PARAM_OPTION, PROTO_NOTES, PROTO_OPTION } from './rules-source.ts'
 
 export const command: Command = {
   name: 'test',
@@ -14,6 +14,7 @@ export const command: Command = {
   options: [
     { name: 'coverage', arg: 'N', text: 'fail when less than N per cent of the outputs\' yes, no and not-set states were looked at' },
     { name: 'only', arg: 'TEXT', text: 'only tests whose name holds this text' },
+    PARAM_OPTION,
     FORMAT,
     PROTO_OPTION,
   ],
@@ -21,10 +22,11 @@ export const command: Command = {
   async run(args, io) {
     const threshold = thresholdOf(args)
     const file = args.words[0] ?? ''
-    const { policy, schemas } = openRules(args, io, file)
-    const { runTests } = await import('../rule-tests.ts')
+    const loaded = openRules(args, io, file)
+    const { policy } = loaded
+    const { runAllTests } = await import('../acceptance.ts')
     const only = args.get('only')
-    const report = runTests(only === undefined ? policy : { ...policy, tests: policy.tests.filter((test) => test.name.includes(only)) }, schemas)
+    const report = runAllTests(only === undefined ? policy : { ...policy, tests: policy.tests.filter((test) => test.name.includes(only)) }, loaded)
     const tooLittle = threshold !== undefined && report.coverage.percent < threshold
     if (args.get('format') === 'json') printJson(io, { file, ...report, ...(threshold === undefined ? {} : { threshold }) })
     else print(io, file, report, threshold)
@@ -48,7 +50,7 @@ function print(io: Io, file: string, report: TestReport, threshold: number | und
 }
 
 function failed(file: string, test: TestResult): string[] {
-  return [`FAIL  ${test.name}   ${file}:${test.line}`, ...test.failures.flatMap(failureLines)]
+  return [`FAIL  ${test.name}   ${test.file ?? file}:${test.line}`, ...test.failures.flatMap(failureLines)]
 }
 
 /** One failure as the commands print it: where, what was expected, what came, why. */

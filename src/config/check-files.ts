@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Finding } from '../domain/errors.ts'
+import type { Params } from '../domain/policy.ts'
 import { loadSchemas } from '../minimise/descriptor.ts'
 import { sorted } from './findings.ts'
 import { loadGateway, type GatewayConfig } from './gateway.ts'
@@ -22,6 +23,8 @@ export interface CheckInput {
   /** Folders of .proto files beside those of the gateway file; `proto/` when there is neither. */
   readonly proto?: readonly string[]
   readonly today?: string
+  /** Values for parameters, in the place of those in the gateway file and the rules file. */
+  readonly params?: Params
 }
 
 export interface Checked {
@@ -41,10 +44,20 @@ export function checkFiles(input: CheckInput): Checked {
     schemas: loadSchemas([...new Set(folders)]),
     ...(config === undefined ? {} : { bridges: config.bridges }),
     ...(input.today === undefined ? {} : { today: input.today }),
+    params: { ...config?.params, ...input.params },
   })
-  findings.push(...rules.findings)
+  findings.push(...(config === undefined ? rules.findings : atGatewayFile(rules.findings, config)))
   if (config !== undefined) findings.push(...aroundTheRules(config, rules))
   return { rules, gateway: config, findings: sorted(findings) }
+}
+
+/** A value for a parameter that the rules do not declare is to be mended where it is given. */
+function atGatewayFile(findings: readonly Finding[], config: GatewayConfig): Finding[] {
+  const yaml = readYaml(config.file)
+  return findings.map((finding) => {
+    const name = finding.code === 'UNKNOWN-PARAM' && finding.path.startsWith('params.') ? finding.path.slice('params.'.length) : undefined
+    return name !== undefined && yaml.has(['params', name]) ? { ...finding, place: yaml.place(['params', name], 'key') } : finding
+  })
 }
 
 function aroundTheRules(config: GatewayConfig, rules: LoadedRules): Finding[] {

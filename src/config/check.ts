@@ -8,7 +8,7 @@ import { classificationOf } from '../domain/schema.ts'
 import { isBranchCoarser, isDrop, isGeneralising } from '../minimise/transforms.ts'
 import { pathOf } from '../minimise/tree.ts'
 import { kindOf } from '../minimise/value.ts'
-import { exposed, step } from './field-rules.ts'
+import { exposed, step, type Exposed } from './field-rules.ts'
 import type { Findings, Where } from './findings.ts'
 import type { LegalBasis } from './legal-basis.ts'
 import { suggestion } from './nearest.ts'
@@ -96,10 +96,36 @@ function checkRule(source: Source, output: Output, one: OutputStream, rule: Fiel
   const what = `"${personal.path}" is ${personal.additional ? 'additional' : 'always personal'}${personal.field !== undefined && personal.field.classified === undefined ? ' (it has no classification)' : ''}`
   const why = `"${output.id}" can be open without consent (${open.entry.basis}${open.place === '' ? '' : ` in ${open.place}`})`
   if (!rule.pair) {
-    findings.add('PAIR-MISSING', where, `${what}, and ${why}.`, personal.field?.classified === undefined && personal.point === undefined ? 'Classify it under `fields:`, or write { consent: keep, no_consent: drop }.' : undefined)
+    const pair = pairInstead(source, output, one, rule, leaves)
+    findings.add('PAIR-MISSING', where, `${what}, and ${why}.`, personal.field?.classified === undefined && personal.point === undefined ? `Classify it under \`fields:\`, or write ${pair}.` : `Write ${pair}.`)
   } else if (exposed(rule, rule.noConsent, one.stream).some((leaf) => (leaf.additional || leaf.personal === 'always') && !isGeneralising(leaf.chain))) {
     findings.add('PAIR-NOT-GENERAL', step(where, 'no_consent'), `${what}, and ${why}, so what leaves without consent must be dropped or generalised.`)
   }
+}
+
+/** The pair that leaves with a yes what the rule lets leave now: without one the same where that is general enough, else nothing. */
+function pairInstead({ rules }: Source, output: Output, one: OutputStream, rule: FieldRule, leaves: readonly Exposed[]): string {
+  const wide = rules.outputs[output.id]
+  const own = wide?.streams[one.stream.id]
+  const written = own?.fields?.[rule.path] ?? (Array.isArray(own?.keep) && own.keep.includes(rule.path) ? undefined : wide?.fields?.[rule.path])
+  const text = inFlow(written ?? 'keep')
+  const isGeneral = leaves.every((leaf) => (!leaf.additional && leaf.personal !== 'always') || isGeneralising(leaf.chain))
+  const pair = `\`${rule.path}: { consent: ${text}, no_consent: ${isGeneral ? text : 'drop'} }\``
+  return `${pair}${written === undefined ? ' in `fields:` instead of `keep:`' : ''}${isGeneral ? '' : ', or a generalisation instead of drop'}`
+}
+
+/** A treatment on one line as the file would write it; a long one as an ellipsis. */
+function inFlow(value: unknown): string {
+  const text = flow(value)
+  return text.length > FLOW_MAX ? '…' : text
+}
+
+const FLOW_MAX = 160
+
+function flow(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(flow).join(', ')}]`
+  if (typeof value === 'object' && value !== null) return Object.keys(value).length === 0 ? '{}' : `{ ${Object.entries(value).map(([key, inner]) => `${key}: ${flow(inner)}`).join(', ')} }`
+  return typeof value === 'string' && !/^[\w.][\w .%-]*$/.test(value) ? JSON.stringify(value) : String(value)
 }
 
 // --------------------------------------------------------------------------------------------------------------- condition

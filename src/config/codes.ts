@@ -54,7 +54,12 @@ const TABLE = {
   'UNKNOWN-PLACE': error('rule', 'A code is no country, part of a country or group.', 'Use ISO 3166 codes such as DE or US-CA.'),
   'UNKNOWN-TRANSFORM': error('rule', 'A transform does not exist.', 'Use one that `parapet transforms` lists.'),
   'UNKNOWN-LINT': error('rule', '`accept:` names a code that no finding has.', 'Copy the code from the finding.'),
-  'NOT-YET-KEY': error('rule', 'A part of the language is not available in this version.', 'Write its content into this file.'),
+  'UNKNOWN-PARAM': error('rule', 'A parameter is not declared.', 'Declare it with a value under `params:` of the rules file.'),
+
+  // several files, values
+  'INCLUDE': error('rule', 'An included file holds what only the rules file may, or lies outside of its folder.', 'Move it into the rules file, or the file into the folder of the rules file.'),
+  'PARAM': error('rule', 'A parameter is used in a way that it cannot be.', 'Let `$(name)` be the whole of a value.'),
+  'PARAM-UNUSED': warning('rule', 'A parameter is used nowhere, so its value changes nothing.', 'Write `$(name)` where the value belongs, or remove it.'),
 
   // streams
   'STREAM-TOPIC': error('rule', 'The topic pattern of a stream is malformed.', 'Write levels and {names}, e.g. up/{fleet}/{machine}/status.'),
@@ -73,7 +78,7 @@ const TABLE = {
   'KEYED': error('rule', 'A key-value list does not fit the message.', 'Use it on a repeated message whose key is a whole number of 32 bits.'),
   'EMIT': error('rule', 'The down-sampling is not complete.', 'Say `every` or `on_change`.'),
   'REQUIRE-MISSING': error('rule', 'A required field can never leave.', 'Name the field under `fields:` or `keep:`, or do not require it.'),
-  'PAIR-MISSING': error('rule', 'A field about a person would leave without consent.', 'Write { consent: keep, no_consent: drop }, or a generalisation instead of drop.'),
+  'PAIR-MISSING': error('rule', 'A field about a person would leave without consent.', 'Write { consent: …, no_consent: drop } around what stands there, or a generalisation instead of drop.'),
   'PAIR-NOT-COARSER': error('rule', 'What leaves without consent is not provably coarser than with it.', 'Let `no_consent` be drop, or the same transform with a multiple of the step or size (of the step of `round` an odd one).'),
   'PAIR-NOT-GENERAL': error('rule', 'What leaves of a personal field without consent is neither dropped nor generalised.', 'Use drop, grid of 1 km or more, bucket, round, clamp, or round_time of 15m or more.'),
   'CONTRACT-OPERATOR': error('rule', 'A field that identifies an operator would leave under a contract.', 'Remove the field: a contract with the customer is no ground for data that identifies operators.'),

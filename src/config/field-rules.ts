@@ -13,7 +13,7 @@ import type { Findings, Where } from './findings.ts'
 import { suggestion } from './nearest.ts'
 import type { ChainText, KeyedText, Named, OutputStreamText, RuleText, TransformText, TreatmentText } from './rules-file.ts'
 import { fieldNames, partsOf } from './streams.ts'
-import type { Path } from './yaml.ts'
+import { placedAt, type Path } from './yaml.ts'
 
 export interface FieldRuleInput {
   readonly output: string
@@ -72,7 +72,9 @@ function namedFields(input: FieldRuleInput, findings: Findings): NamedField[] {
   }
   if (own.keep === 'not_personal') {
     const taken = [...fields.keys()]
-    for (const name of notPersonal(stream)) {
+    const plain = notPersonal(stream)
+    if (plain === undefined) findings.add('LIMIT', { path: [...base, 'keep'] }, `The message ${stream.message.name} has more fields than \`not_personal\` can stand for, because messages in it contain one another.`, 'Name the fields in a list, or under `fields:`.')
+    for (const name of plain ?? []) {
       const written = taken.some((other) => other === name || other.startsWith(`${name}.`) || name.startsWith(`${other}.`))
       if (!written) fields.set(name, { name, text: 'keep', where: { path: [...base, 'fields', name], text: [...base, 'keep'] } })
     }
@@ -82,21 +84,23 @@ function namedFields(input: FieldRuleInput, findings: Findings): NamedField[] {
 
 /**
  * Paths of all fields that the schema classifies `personal: never`, down to the leaves. Parts of points and of the time are
- * reached only through those; other members of the stream's oneof never occur.
+ * reached only through those; other members of the stream's oneof never occur. Undefined when they are too many to list.
  */
-export function notPersonal(stream: Stream): readonly string[] {
-  let known = notPersonalByStream.get(stream)
-  if (known === undefined) notPersonalByStream.set(stream, (known = findNotPersonal(stream)))
-  return known
+export function notPersonal(stream: Stream): readonly string[] | undefined {
+  if (!notPersonalByStream.has(stream)) notPersonalByStream.set(stream, findNotPersonal(stream))
+  return notPersonalByStream.get(stream)
 }
 
-const notPersonalByStream = new WeakMap<Stream, readonly string[]>()
+const notPersonalByStream = new WeakMap<Stream, readonly string[] | undefined>()
 
-function findNotPersonal(stream: Stream): string[] {
+function findNotPersonal(stream: Stream): string[] | undefined {
   const parts = new Set(stream.points.flatMap(partsOf))
   const found: string[] = []
+  let steps = 0
   const walk = (message: MessageShape, prefix: string, above: readonly MessageShape[]): void => {
     for (const field of message.fields) {
+      steps += 1
+      if (steps > MOST_STEPS) return
       const path = prefix + field.name
       if (parts.has(path) || field.type === 'group' || !isInCase(path, field, message, stream)) continue
       const plain = field.message === undefined || field.map || field.message.name.startsWith('google.protobuf.')
@@ -111,8 +115,11 @@ function findNotPersonal(stream: Stream): string[] {
     }
   }
   walk(stream.message, '', [stream.message])
-  return found
+  return steps > MOST_STEPS ? undefined : found
 }
+
+/** Fields looked at for `not_personal`: messages that contain one another would go on and on. */
+const MOST_STEPS = 20_000
 
 /** Deeper fields have to be named one by one. */
 const DEPTH = 8
@@ -179,14 +186,14 @@ function compareNumbers(a: readonly number[], b: readonly number[]): number {
 // ------------------------------------------------------------------------------------------------------------------- rules
 
 function readRule(name: string, text: RuleText, target: Target, input: FieldRuleInput, where: Where, findings: Findings): FieldRule | undefined {
-  const line = findings.yaml.place(where.text ?? where.path, 'key').line
+  const at = placedAt(findings.yaml, findings.yaml.place(where.text ?? where.path, 'key'))
   if (isPair(text)) {
     const consent = readBranch(name, text.consent, target, input, step(where, 'consent'), findings)
     const noConsent = readBranch(name, text.no_consent, target, input, step(where, 'no_consent'), findings)
-    return consent === undefined || noConsent === undefined ? undefined : { path: name, target, consent, noConsent, pair: true, line }
+    return consent === undefined || noConsent === undefined ? undefined : { path: name, target, consent, noConsent, pair: true, ...at }
   }
   const branch = readBranch(name, text, target, input, where, findings)
-  return branch === undefined ? undefined : { path: name, target, consent: branch, noConsent: branch, pair: false, line }
+  return branch === undefined ? undefined : { path: name, target, consent: branch, noConsent: branch, pair: false, ...at }
 }
 
 function isPair(text: RuleText): text is { readonly consent: TreatmentText; readonly no_consent: TreatmentText } {
@@ -246,7 +253,7 @@ function readTransform(text: TransformText, subject: Subject, where: Where, find
   const read = spec.read(argument, subject)
   if ('params' in read) return { name, params: read.params }
   const { problem } = read
-  findings.add('TRANSFORM-ARGUMENT', atArgument, `"${name}" on "${subject.path}"${problem.startsWith('"') ? ':' : ''} ${problem}${problem.endsWith('…') ? '' : '.'}`, `Example: \`${spec.example}\`.`)
+  findings.add('TRANSFORM-ARGUMENT', atArgument, `"${name}" on "${subject.path}"${problem.startsWith('"') ? ':' : ''} ${problem}${problem.endsWith('…') ? '' : '.'}`, read.mend ?? `Example: \`${spec.example}\`.`)
   return undefined
 }
 
@@ -279,14 +286,28 @@ function readKeyed(name: string, text: KeyedText, target: Target, stream: Stream
   const before = findings.list.length
   const withMembers = readMembers(text.with ?? {}, message, name, stream, step(where, 'with'), findings)
   const only = new Map<number, ReadonlyMap<string, readonly Transform[]>>()
+  const written = new Map<number, string>()
   for (const [id, members] of Object.entries(text.only)) {
     const number = Number(id)
+    const at = step(where, 'only', id)
     const problem = call === null ? keyProblem(number, key) : pgnProblem(number)
-    if (problem !== undefined) findings.add('KEYED', { ...step(where, 'only', id), of: 'key' }, `"${id}" ${problem.sentence}.`, problem.mend)
-    only.set(number, readMembers(members, message, name, stream, step(where, 'only', id), findings))
+    const twin = written.get(number)
+    if (problem !== undefined) findings.add('KEYED', { ...at, of: 'key' }, `"${id}" ${problem.sentence}.`, problem.mend)
+    if (twin !== undefined) findings.add('DUPLICATE', { ...at, of: 'key' }, `"${id}" and "${twin}" are the same key, ${number}.`, 'Merge the two.')
+    written.set(number, id)
+    only.set(number, readMembers(members, message, name, stream, at, findings))
   }
-  return findings.list.length > before ? undefined : { by: { member, fn: call === null ? 'none' : 'j1939_pgn' }, with: withMembers, only }
+  if (findings.list.length > before) return undefined
+  writtenByOnly.set(only, written)
+  return { by: { member, fn: call === null ? 'none' : 'j1939_pgn' }, with: withMembers, only }
 }
+
+/** How the file writes a key of a list: 61444 may stand as 0xF004. */
+export function keyAsWritten({ only }: Keyed, key: number): string {
+  return writtenByOnly.get(only)?.get(key) ?? String(key)
+}
+
+const writtenByOnly = new WeakMap<object, ReadonlyMap<number, string>>()
 
 interface KeyProblem {
   readonly sentence: string
@@ -381,14 +402,23 @@ function leavesField(chain: readonly Transform[]): boolean {
   return chain.length > 0 && !chain.some((one) => one.name === 'drop')
 }
 
-function leavesOf(fields: readonly FieldShape[], path: string, chain: readonly Transform[]): Exposed[] {
+function leavesOf(fields: readonly FieldShape[], path: string, chain: readonly Transform[], seen: Map<string, number> = new Map()): Exposed[] {
   const leaf = fields[fields.length - 1] as FieldShape
   const inner = leaf.message
   if (inner === undefined || leaf.map || fields.length > DEPTH || fields.slice(0, -1).some((field) => field.message === inner) || (inner.name.startsWith('google.protobuf.') && leaf.classified !== undefined)) {
     return [leafOf(fields, path, chain)]
   }
-  return inner.fields.flatMap((field) => leavesOf([...fields, field], `${path}.${field.name}`, chain))
+  // Messages that contain one another have more paths than can be counted. What lies in one says the same of people wherever what is above says the same.
+  const above = new Set(fields.flatMap(({ classified: one }) => (one === undefined ? [] : [`${one.personal} ${one.class} ${one.subject}`])))
+  const key = `${inner.name}: ${[...above].sort().join()}`
+  const times = seen.get(key) ?? 0
+  if (times >= ALIKE) return []
+  seen.set(key, times + 1)
+  return inner.fields.flatMap((field) => leavesOf([...fields, field], `${path}.${field.name}`, chain, seen))
 }
+
+/** How often a message is looked into under messages that say the same of people. */
+const ALIKE = 32
 
 function leafOf(fields: readonly FieldShape[], path: string, chain: readonly Transform[]): Exposed {
   const leaf = fields[fields.length - 1] as FieldShape

@@ -8,6 +8,7 @@ import { dirname, resolve } from 'node:path'
 import type { Finding } from '../domain/errors.ts'
 import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Params } from '../domain/policy.ts'
 import { parseDuration } from '../minimise/quantity.ts'
 import { sorted } from './findings.ts'
 import { gatewaySchema } from './schema.ts'
@@ -22,6 +23,8 @@ export interface GatewayConfig {
   /** Folder of ledger, outbox and keys. */
   readonly data: string
   readonly rules: string
+  /** Values for parameters of the rules file, in the place of those in it. */
+  readonly params: Params | undefined
   readonly proto: readonly string[]
   /** Registries. A path that the file names exists; the default paths may not. */
   readonly machines: string
@@ -47,6 +50,8 @@ export interface ListenConfig {
   readonly port: number
   /** PEM texts, read from the files that the gateway file names; with `ca` client certificates are demanded. */
   readonly tls: Pem | undefined
+  /** Where they were read. */
+  readonly tlsFiles?: Pem | undefined
   readonly loopback: boolean
 }
 
@@ -54,6 +59,7 @@ export interface Pem {
   readonly cert: string
   readonly key: string
   readonly ca?: string
+  readonly crl?: string
 }
 
 export interface BridgeConfig {
@@ -84,6 +90,9 @@ export interface GatewayLimits {
   readonly outboxBytes: number
   readonly connectTimeMs: number
   readonly packetTimeMs: number
+  /** New connections of one address; undefined = as many as come on loopback, the default elsewhere. */
+  readonly addressConnects: { readonly perSecond: number; readonly burst: number } | undefined
+  readonly identityConnectsPerMinute: number
 }
 
 export interface LoadedGateway {
@@ -206,6 +215,7 @@ function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] 
     const listener = config.listen[name]
     const path: Path = ['listen', name, ...(text.listen?.[name]?.host === undefined ? [] : ['host'])]
     if (!listener.loopback && listener.tls === undefined) add('PLAIN-LISTENER', path, `The listener for ${name} on ${listener.host} can be reached from other hosts and has no TLS.`)
+    if (listener.tls?.crl !== undefined && listener.tls.ca === undefined) add('MISSING-KEY', ['listen', name, 'tls', 'crl'], 'A revocation list needs `ca`: without it nobody has a certificate.')
     if (!listener.loopback && config.trial) add('TRIAL', ['trial'], `The trial mode is on, and the listener for ${name} can be reached from other hosts.`)
   }
   for (const name of ['machines', 'operators', 'recipients'] as const) {
@@ -230,7 +240,7 @@ function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] 
 interface ListenerText {
   readonly host?: string
   readonly port?: number
-  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string }
+  readonly tls?: Pem
 }
 
 interface GatewayText {
@@ -238,6 +248,7 @@ interface GatewayText {
   readonly tenant?: string
   readonly data?: string
   readonly rules?: string
+  readonly params?: Params
   readonly proto?: readonly string[]
   readonly machines?: string
   readonly operators?: string
@@ -255,6 +266,7 @@ interface GatewayText {
   readonly limits?: {
     readonly packet_bytes?: number; readonly connections?: number; readonly messages_per_second?: number; readonly unanswered?: number
     readonly outbox_bytes?: number; readonly connect_time?: string; readonly packet_time?: string
+    readonly address_connects_per_second?: number; readonly address_connect_burst?: number; readonly identity_connects_per_minute?: number
   }
   readonly log?: { readonly level?: GatewayConfig['logLevel'] }
   readonly verify?: number
@@ -272,7 +284,8 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
   const listener = (name: 'terminals' | 'recipients' | 'admin', port: number): ListenConfig => {
     const given = text.listen?.[name]
     const host = given?.host ?? '127.0.0.1'
-    return { host, port: given?.port ?? port, tls: given?.tls === undefined ? undefined : (pems(given.tls, ['listen', name, 'tls'], pem) as Pem), loopback: isLoopback(host) }
+    const tlsFiles = given?.tls === undefined ? undefined : (Object.fromEntries(Object.entries(given.tls).map(([kind, file]) => [kind, at(file as string)])) as unknown as Pem)
+    return { host, port: given?.port ?? port, tls: given?.tls === undefined ? undefined : (pems(given.tls, ['listen', name, 'tls'], pem) as Pem), tlsFiles, loopback: isLoopback(host) }
   }
   const limits = text.limits ?? {}
   const files = {
@@ -288,6 +301,7 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
     tenant: text.tenant ?? 'default',
     data: at(text.data ?? './data'),
     ...files,
+    params: text.params,
     watched: [files.rules, ...files.proto, files.machines, files.operators, files.recipients],
     minimiser: text.minimiser ?? 'compiled',
     trial: text.trial ?? false,
@@ -315,6 +329,10 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
       outboxBytes: limits.outbox_bytes ?? LIMITS.outboxBytes,
       connectTimeMs: parseDuration(limits.connect_time) ?? LIMITS.connectTimeMs,
       packetTimeMs: parseDuration(limits.packet_time) ?? LIMITS.packetTimeMs,
+      addressConnects: limits.address_connects_per_second === undefined && limits.address_connect_burst === undefined ? undefined : {
+        perSecond: limits.address_connects_per_second ?? LIMITS.addressConnectsPerSecond, burst: limits.address_connect_burst ?? LIMITS.addressConnectBurst,
+      },
+      identityConnectsPerMinute: limits.identity_connects_per_minute ?? LIMITS.identityConnectsPerMinute,
     },
     logLevel: text.log?.level ?? 'info',
     verifyEvery: text.verify ?? 100,

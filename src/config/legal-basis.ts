@@ -2,7 +2,7 @@
  * `purposes:` and `legal_basis:` of the rules file -> Purpose[] and BasisTable, with the rules that keep a missing entry from
  * ever widening anything (rules-language 3.1).
  */
-import { Strictness, chainOf, strictness } from '../domain/basis.ts'
+import { Strictness, chainOf, opensMore, strictness } from '../domain/basis.ts'
 import type { PurposeId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { BasisEntry, BasisTable, Purpose } from '../domain/policy.ts'
@@ -130,14 +130,15 @@ function checkStrictness({ table, written }: LegalBasis, findings: Findings): vo
 }
 
 /**
- * What a place does not list is closed there. If `default` opened it, taking the place's entry out would open it for the place too.
+ * `default` takes the place of any entry that is taken out, so here the bases that need no yes are told apart: a contract instead of a
+ * legitimate interest would open for who objected. What a place does not list is closed there; `default` must not open it either.
  */
 function checkDefault(table: BasisTable, purpose: PurposeId, entry: BasisEntry, findings: Findings): void {
   const where: Where = { path: ['legal_basis', 'default', purpose] }
   for (const [place, row] of table.entries) {
     if (place === 'default') continue
     const other = row.get(purpose)
-    if (other !== undefined && comparable(entry) < comparable(other)) {
+    if (other !== undefined && opensMore(entry.basis, other.basis)) {
       findings.add('BASIS-DEFAULT-WEAKER', where, `"${purpose}" is ${entry.basis} by default, but ${other.basis} in ${place}.`, `Write ${other.basis} here, or something stricter.`)
       return
     }

@@ -4,14 +4,17 @@
  */
 import { EEA, Strictness, basisFor, strictness } from '../domain/basis.ts'
 import type { Finding } from '../domain/errors.ts'
+import type { Pieces } from '../domain/pieces.ts'
 import type { BasisEntry, FieldRule, Keyed, Output, OutputStream, Transform } from '../domain/policy.ts'
-import { classificationOf } from '../domain/schema.ts'
+import type { FieldShape, MessageShape } from '../domain/schema.ts'
 import { pgnOf } from '../minimise/interpret.ts'
 import { formatDuration } from '../minimise/quantity.ts'
 import { isCoarserOrEqual, isDrop } from '../minimise/transforms.ts'
+import { pathOf } from '../minimise/tree.ts'
+import { kindOf } from '../minimise/value.ts'
 import { basesOf, whereOf, type Source } from './check.ts'
 import { CODES, type Code } from './codes.ts'
-import { exposed, step, type Exposed } from './field-rules.ts'
+import { exposed, keyAsWritten, step, type Exposed } from './field-rules.ts'
 import type { Findings, Where } from './findings.ts'
 import { comparable } from './legal-basis.ts'
 import { suggestion } from './nearest.ts'
@@ -30,9 +33,10 @@ export interface Hit {
   readonly mend?: string
 }
 
-export function lintPolicy(source: Source): void {
+export function* lintPolicy(source: Source): Pieces<void> {
   for (const lint of LINTS) {
     for (const hit of lint.find(source)) source.findings.add(lint.code, hit.where, hit.sentence, hit.mend)
+    yield
   }
 }
 
@@ -96,8 +100,34 @@ function viewsOf(source: Source): readonly View[] {
 }
 
 function isRaw(chain: readonly Transform[]): boolean {
-  return chain.every((one) => one.name === 'keep' || one.params.keeps === true)
+  return chain.every(keepsMost)
 }
+
+/** Whether a transform leaves the usual values of a field as they are: one that bites at the far ends alone hides nobody. */
+function keepsMost({ name, params }: Transform): boolean {
+  if (name === 'keep' || params.keeps === true) return true
+  switch (name) {
+    case 'truncate': return (params.length as number) >= WHOLE_TEXT
+    case 'mask': return (params.first as number) + (params.last as number) >= WHOLE_TEXT
+    case 'keep_bytes': return params.from === 0 && (params.to as number) >= WHOLE_TEXT
+    case 'flags': return BigInt.asUintN(WHOLE_BITS, ~(params.mask as bigint)) === 0n
+    case 'clamp': return (params.hi as number) - (params.lo as number) >= WHOLE_SPAN
+    case 'bucket': return (params.bounds as readonly number[]).every((bound, at, all) => at === 0 || bound - (all[at - 1] as number) <= 1) && (params.bounds as readonly number[]).length >= WHOLE_SPAN
+    case 'round': return (params.step as number) <= FINE_STEP
+    case 'round_time': return (params.ms as number) <= 1_000
+    case 'map': return [...(params.table as ReadonlyMap<unknown, unknown>)].every(([from, to]) => from === to)
+    default: return false
+  }
+}
+
+/** Characters or bytes within which serial numbers, cards and names mostly lie. */
+const WHOLE_TEXT = 16
+/** Bits that a counter of a shift fits into. */
+const WHOLE_BITS = 12
+/** Steps of the wire within which the values of a signal mostly lie. */
+const WHOLE_SPAN = 100
+/** Of degrees 11 m; of anything else too little to tell. */
+const FINE_STEP = 1e-4
 
 function pseudonymOf(chain: readonly Transform[]): Transform | undefined {
   return chain.find((one) => one.name === 'pseudonym')
@@ -187,9 +217,10 @@ function* rawPersonalTopic(source: Source): Iterable<Hit> {
 function* rotateNeverPerson(source: Source): Iterable<Hit> {
   for (const { leaves } of viewsOf(source)) {
     for (const { rule, leaf } of leaves) {
-      if (pseudonymOf(leaf.chain)?.params.rotate === 'never' && (isOperatorField(leaf) || leaf.personal === 'always')) {
-        yield { where: whereOf(source, rule), sentence: `The pseudonym of "${leaf.path}" never changes, and it stands for a person.` }
-      }
+      if (!isOperatorField(leaf) && leaf.personal !== 'always') continue
+      if (pseudonymOf(leaf.chain)?.params.rotate === 'never') yield { where: whereOf(source, rule), sentence: `The pseudonym of "${leaf.path}" never changes, and it stands for a person.` }
+      // The same value seals to the same text, so to whoever cannot open it a sealed one is a pseudonym that lasts.
+      else if (leaf.chain.some((one) => one.name === 'encrypt')) yield { where: whereOf(source, rule), sentence: `"${leaf.path}" is sealed to the same text each time, and it stands for a person.`, mend: 'Write `pseudonym: { rotate: 30d }` or less, or accept it where the recipient has to open it.' }
     }
   }
 }
@@ -212,7 +243,7 @@ function subjectsShown(source: Source): readonly Shown[] {
   const shown: Shown[] = []
   for (const view of viewsOf(source)) {
     for (const { rule, leaf } of view.leaves) {
-      const rotation = isRaw(leaf.chain) ? 'raw' : pseudonymOf(leaf.chain)?.params.rotate
+      const rotation = isRaw(leaf.chain) ? 'raw' : leaf.chain.some((one) => one.name === 'encrypt') ? 'never' : pseudonymOf(leaf.chain)?.params.rotate
       if (rotation !== undefined) for (const subject of leaf.identifies) shown.push({ view, rule, leaf, subject, rotation })
     }
   }
@@ -311,7 +342,7 @@ function* purposeWithoutBasis(source: Source): Iterable<Hit> {
     const users = policy.outputs.filter((output) => output.purpose === purpose)
     const lacking = users.find((output) => output.basis === undefined)
     if (lacking !== undefined) yield { where: { path: ['outputs', lacking.id, 'purpose'] }, sentence: `The purpose "${purpose.id}" has a legal basis in no country, so "${lacking.id}" can never send anything.` }
-    else if (users.length === 0 && rules.purposes !== undefined) yield { where: { path: ['purposes', purpose.id], of: 'key' }, sentence: `The purpose "${purpose.id}" has a legal basis in no country, and no output uses it.` }
+    else if (users.length === 0 && rules.purposes !== undefined) yield { where: { path: ['purposes', purpose.id], of: 'key' }, sentence: `The purpose "${purpose.id}" has a legal basis in no country, and no output uses it.`, mend: 'Add it to `legal_basis:`, or remove the purpose.' }
   }
 }
 
@@ -470,7 +501,7 @@ function* pgnPersonal(source: Source): Iterable<Hit> {
         for (const branch of rule.pair ? [rule.consent, rule.noConsent] : [rule.consent]) {
           const where = rule.pair ? step(whereOf(source, rule), branch === rule.consent ? 'consent' : 'no_consent') : whereOf(source, rule)
           const named = branch.kind === 'keyed' ? groupsNamed(branch.keyed, rule) : undefined
-          const frames = exposed(rule, branch, one.stream).find((leaf) => leaf.category === 'can_raw' && leaf.field?.type === 'bytes')
+          const frames = exposed(rule, branch, one.stream).find((leaf) => isFrameData(leaf, one.stream.message))
           if (named === undefined && frames !== undefined) yield { where, sentence: `"${frames.path}" leaves of every frame on the bus, so also of those that name a machine, a driver or a place.` }
           for (const { pgn, key } of named ?? []) yield { where: { ...step(where, 'only', key), of: 'key' }, sentence: `PGN ${pgn} names a machine, a driver or a place, or carries other frames in pieces.` }
         }
@@ -479,17 +510,31 @@ function* pgnPersonal(source: Source): Iterable<Hit> {
   }
 }
 
+/** Bytes of a bus frame: as the schema says, or in a schema that says nothing bytes beside an identifier in a message named for its bus. */
+function isFrameData({ field, path, category }: Exposed, message: MessageShape): boolean {
+  if (field?.type !== 'bytes') return false
+  if (field.classified !== undefined) return category === 'can_raw'
+  const owner = pathOf(message, path)?.at(-2)?.message ?? message
+  return owner.fields.some((one) => isFrameId(one, owner))
+}
+
+function isFrameId(field: FieldShape, owner: MessageShape): boolean {
+  if (field.classified !== undefined) return field.classified.category === 'can_raw'
+  return kindOf(field) === 'integer' && !field.repeated && /(^|_)(id|identifier|can_?id|arbitration_?id)$/i.test(field.name) && /can|frame|j1939/i.test(owner.name.slice(owner.name.lastIndexOf('.') + 1))
+}
+
 /** The personal groups of which something leaves; undefined for a list whose key is no identifier of a frame. */
-function groupsNamed({ by, with: every, only }: Keyed, rule: FieldRule): { readonly pgn: number; readonly key: string }[] | undefined {
+function groupsNamed(keyed: Keyed, rule: FieldRule): { readonly pgn: number; readonly key: string }[] | undefined {
+  const { by, with: every, only } = keyed
   const message = rule.target.kind === 'field' ? rule.target.fields.at(-1)?.message : undefined
   const key = message?.byName.get(by.member)
-  if (by.fn === 'none' && (key === undefined || classificationOf(key).category !== 'can_raw')) return undefined
+  if (by.fn === 'none' && (key === undefined || !isFrameId(key, message as MessageShape))) return undefined
   return [...only].flatMap(([number, own]) => {
     const pgn = by.fn === 'j1939_pgn' ? number : pgnOf(number)
     // Identifiers of 11 bits have no PGN.
     const isGroup = by.fn === 'j1939_pgn' || number > 0x7ff
     const leaves = [...new Map([...every, ...own]).values()].some((chain) => !isDrop(chain))
-    return isGroup && PERSONAL_PGNS.has(pgn) && leaves ? [{ pgn, key: String(number) }] : []
+    return isGroup && PERSONAL_PGNS.has(pgn) && leaves ? [{ pgn, key: keyAsWritten(keyed, number) }] : []
   })
 }
 

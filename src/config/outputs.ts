@@ -1,6 +1,7 @@
 /**
  * `recipients:` and `outputs:` of the rules file -> Recipient[] and Output[].
  */
+import type { Pieces } from '../domain/pieces.ts'
 import type { OutputId, RecipientId } from '../domain/ids.ts'
 import type { Emit, FieldRule, Output, OutputStream, Purpose, Recipient, Stream, Zone } from '../domain/policy.ts'
 import { parseCondition } from '../minimise/condition.ts'
@@ -30,7 +31,7 @@ export interface Outputs {
 }
 
 /** @param origin receives where each output, output stream and field rule stands */
-export function readOutputs(input: OutputsInput, findings: Findings, origin: Map<object, Where>): Outputs {
+export function* readOutputs(input: OutputsInput, findings: Findings, origin: Map<object, Where>): Pieces<Outputs> {
   const { rules } = input
   const recipients = new Map<string, Recipient>()
   for (const [id, text] of Object.entries(rules.recipients ?? {})) recipients.set(id, readRecipient(id, text, ['recipients', id], input.groups, findings))
@@ -40,6 +41,7 @@ export function readOutputs(input: OutputsInput, findings: Findings, origin: Map
     const purpose = input.purposes.find((one) => one.id === text.purpose)
     if (purpose === undefined) findings.add('UNKNOWN-PURPOSE', { path: ['outputs', id, 'purpose'] }, `There is no purpose "${text.purpose}".`, suggestion(text.purpose, input.purposes.map((one) => one.id)))
     const streams = readOutputStreams(id, text, input, findings, origin)
+    yield
     if (recipient === undefined || purpose === undefined) continue
     const output: Output = {
       id: id as OutputId,

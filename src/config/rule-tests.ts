@@ -1,13 +1,14 @@
 /**
  * `tests:` of the rules file -> RuleTest[]. Only names are checked here; what a test expects is judged when it runs.
  */
+import { LIMITS } from '../domain/limits.ts'
 import type { Output, Purpose, RuleTest, Stream } from '../domain/policy.ts'
 import type { Findings } from './findings.ts'
 import { suggestion } from './nearest.ts'
 import { placeHint, readPlace } from './places.ts'
 import type { Named, RulesFile, TestText } from './rules-file.ts'
 import { fieldNames } from './streams.ts'
-import type { Path } from './yaml.ts'
+import { placedAt, type Path } from './yaml.ts'
 
 export interface Known {
   readonly rules: RulesFile
@@ -19,6 +20,7 @@ export interface Known {
 /** @returns the tests with `others` and `operator` in one form */
 export function readTests(known: Known, findings: Findings): RuleTest[] {
   const names = new Set<string>()
+  const values = new Set<string>()
   return (known.rules.tests ?? []).map((written, index) => {
     const text = normal(written as TestText & Named<unknown>, known)
     const path: Path = ['tests', index]
@@ -29,12 +31,18 @@ export function readTests(known: Known, findings: Findings): RuleTest[] {
     } else if (text.given !== undefined && text.expect === undefined && text.others === undefined && text.never_contains === undefined) {
       findings.add('TEST', { path }, 'The test expects nothing, so it cannot fail.', 'Add `expect: { OUTPUT: nothing }`, or what is sent.')
     }
+    for (const name of Object.keys(text.params ?? {})) {
+      if (!Object.hasOwn(known.rules.params ?? {}, name)) findings.add('UNKNOWN-PARAM', { path: [...path, 'params', name], of: 'key' }, `There is no parameter "${name}".`, known.rules.params === undefined ? undefined : suggestion(name, Object.keys(known.rules.params)))
+    }
+    if (text.params !== undefined) values.add(JSON.stringify(Object.entries(text.params).sort(([a], [b]) => (a < b ? -1 : 1))))
+    if (values.size > LIMITS.testParams) findings.add('LIMIT', { path: [...path, 'params'] }, `The tests run under more than ${LIMITS.testParams} different sets of values.`, 'Use the same values in several tests.')
     checkPoint(text.given, [...path, 'given'], known, findings)
     checkExpect(text.expect, text.given?.stream, [...path, 'expect'], known, findings)
     for (const [at, one] of (text.steps ?? []).entries()) checkStep(one, [...path, 'steps', at], known, findings)
     return {
       name: text.name,
-      line: findings.yaml.place(path).line,
+      ...placedAt(findings.yaml, findings.yaml.place(path)),
+      ...(text.params === undefined ? {} : { params: text.params }),
       given: text.given,
       expect: text.expect,
       steps: text.steps,

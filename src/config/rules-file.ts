@@ -1,13 +1,15 @@
 /**
  * The rules file as it is written: what the schema lets through, before names are resolved.
  */
-import type { Basis, Choice } from '../domain/policy.ts'
+import type { Basis, Choice, Params } from '../domain/policy.ts'
 import type { Classification } from '../domain/schema.ts'
 
 export type Named<T> = Readonly<Record<string, T>>
 
 export interface RulesFile {
   readonly version: 1
+  readonly include?: readonly string[]
+  readonly params?: Params
   readonly policy?: { readonly id?: string; readonly effective?: string; readonly notice?: string }
   readonly streams: Named<StreamText>
   readonly subject?: {
@@ -117,6 +119,7 @@ export interface AcceptText {
 
 export interface TestText {
   readonly name: string
+  readonly params?: Params
   readonly given?: Named<unknown>
   readonly expect?: Named<unknown>
   readonly steps?: readonly Named<unknown>[]

@@ -9,7 +9,7 @@ import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TRANSFORMS, type JsonSchema } from '../minimise/transforms.ts'
 
-/** The schema of the rules file; also published as config/rules/rules.schema.json. */
+/** The schema of the rules file, its included files united with it and its parameters filled in. */
 export function rulesSchema(): JsonSchema {
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
@@ -17,6 +17,15 @@ export function rulesSchema(): JsonSchema {
     description: 'A stream comes in, an output (one recipient, one purpose) goes out, a field leaves only if the output names it.',
     ...object({
       version: { const: 1, description: 'Version of the rules language. Always 1.' },
+      include: {
+        type: 'array',
+        description: 'Further files with streams, purposes, outputs, tests and the like, in the folder of this file or below. They include nothing themselves.',
+        minItems: 1,
+        maxItems: LIMITS.includes,
+        uniqueItems: true,
+        items: { type: 'string', maxLength: 256, pattern: INCLUDED, errorMessage: 'a .yaml file in the folder of this one or below, e.g. outputs/telematics.yaml, without ".." and "\\"' },
+      },
+      params: params('Values with a name, for $(name) in the place of any value; the gateway file can give other ones.'),
       policy: object({
         id: { ...text, description: 'Name of the privacy policy or notice that the grants refer to.' },
         effective: { ...date, description: 'First day on which the notice is in force.' },
@@ -108,6 +117,39 @@ export function rulesSchema(): JsonSchema {
   }
 }
 
+/** What must be right before files are united and parameters filled in. */
+export function frameSchema(): JsonSchema {
+  const { include, params: declared } = rulesSchema().properties as Readonly<Record<string, JsonSchema>>
+  return { type: 'object', properties: { include: include as JsonSchema, params: declared as JsonSchema } }
+}
+
+/** What an included file may hold: maps and lists whose content is checked once they are united. */
+export function partSchema(): JsonSchema {
+  const { properties } = rulesSchema() as { readonly properties: Readonly<Record<string, JsonSchema>> }
+  return object(Object.fromEntries(PARTS.map((key) => [key, key === 'define' ? {} : { type: properties[key]?.type as string, description: properties[key]?.description as string }])))
+}
+
+/** Keys of the rules file that an included file may have too. */
+export const PARTS = ['define', 'streams', 'purposes', 'legal_basis', 'recipients', 'outputs', 'zones', 'fields', 'accept', 'tests'] as const
+
+/**
+ * The schema for editors, published as config/rules/rules.schema.json: of a rules file, of what it includes (a file without
+ * `version`), and with `$(name)` in the place of any value.
+ */
+export function editorSchema(): JsonSchema {
+  const { required, properties, $defs, ...rest } = rulesSchema() as JsonSchema & { readonly properties: Record<string, JsonSchema>; readonly $defs: Record<string, JsonSchema> }
+  const open = (schemas: Record<string, JsonSchema>): Record<string, JsonSchema> => Object.fromEntries(Object.entries(schemas).map(([key, one]) => [key, FIXED.has(key) ? one : withParam(one)]))
+  const only = Object.keys(properties).filter((key) => !(PARTS as readonly string[]).includes(key))
+  return {
+    ...rest,
+    if: { required: ['version'] },
+    then: { if: { required: ['include'] }, else: { required } },
+    else: { properties: Object.fromEntries(only.map((key) => [key, false])) },
+    properties: open(properties),
+    $defs: { param: { type: 'string', pattern: PARAM.source, description: 'The value of a parameter.' }, ...open($defs) },
+  }
+}
+
 /** The schema of the gateway file (config/gateway.yaml). */
 export function gatewaySchema(): JsonSchema {
   const listener = (port: number, what: string): JsonSchema => object({
@@ -117,7 +159,8 @@ export function gatewaySchema(): JsonSchema {
       cert: { ...text, description: 'PEM file of the certificate chain.' },
       key: { ...text, description: 'PEM file of the private key.' },
       ca: { ...text, description: 'PEM file of the authority whose client certificates are accepted; with it TLS is mutual.' },
-    }, ['cert', 'key'], 'TLS 1.3.'),
+      crl: { ...text, description: 'PEM file of the revocation lists of `ca`. Whose certificate comes onto it is cut off within seconds.' },
+    }, ['cert', 'key'], 'TLS 1.3. The files are read again when they change.'),
   }, [], what)
   const limit = (value: number, minimum: number, maximum: number, description: string): JsonSchema => ({ type: 'integer', minimum, maximum, default: value, description })
   return {
@@ -128,6 +171,7 @@ export function gatewaySchema(): JsonSchema {
       tenant: { ...name, default: 'default', description: 'Separates the pseudonyms of two customers under one root key. Never change it.' },
       data: { ...text, default: './data', description: 'Folder of ledger, outbox and keys; created with mode 0700.' },
       rules: { ...text, default: './rules/awp.yaml', description: 'The rules file.' },
+      params: params('Values for parameters that the rules file declares, in the place of those written there.'),
       proto: { type: 'array', items: text, default: ['../proto'], description: 'Folders of .proto files.' },
       machines: { ...text, description: 'Registry of machines: a YAML file, a CSV file or a folder of them. Reloaded live.' },
       operators: { ...text, description: 'Cards, codes and numbers of operators. Reloaded live.' },
@@ -168,6 +212,9 @@ export function gatewaySchema(): JsonSchema {
         messages_per_second: limit(LIMITS.messagesPerSecond, 1, 100_000, 'Per terminal; above it reading slows down.'),
         unanswered: limit(LIMITS.unanswered, 1, 1_024, 'PUBLISHes of one terminal in work at the same time.'),
         outbox_bytes: limit(LIMITS.outboxBytes, 1_048_576, 1_099_511_627_776, 'Size of the outbox; at it ordinary messages expire first, safety records last.'),
+        address_connects_per_second: limit(LIMITS.addressConnectsPerSecond, 1, 100_000, 'New connections of one address; further ones are closed at once. On loopback only when it is written here.'),
+        address_connect_burst: limit(LIMITS.addressConnectBurst, 1, 100_000, 'Of them at once, after a rest.'),
+        identity_connects_per_minute: limit(LIMITS.identityConnectsPerMinute, 2, 1_000_000, 'New connections of one machine or recipient, half of them at once; further ones are refused, those that are open stay.'),
         connect_time: { ...duration, default: '5s', description: 'From the TCP accept to a complete CONNECT.' },
         packet_time: { ...duration, default: '10s', description: 'From the first to the last byte of one packet.' },
       }),
@@ -233,6 +280,13 @@ export function recipientsSchema(): JsonSchema {
 
 // ------------------------------------------------------------------------------------------------------------------- parts
 
+/** `$(name)` as the whole of a value. */
+export const PARAM = /^\$\(([A-Za-z0-9_.-]+)\)$/
+/** Relative, downwards, and what people take for YAML; so that nothing else can be read through it. */
+const INCLUDED = '^(?!\\.{1,2}/)[^/\\\\:\\u0000-\\u001f]+(/(?!\\.{1,2}/)[^/\\\\:\\u0000-\\u001f]+)*\\.ya?ml$'
+/** Where no parameter is filled in. */
+const FIXED: ReadonlySet<string> = new Set(['version', 'include', 'params', 'define'])
+
 const NAME_WORDS = 'a name of letters, digits, "_", "." and "-"'
 const text: JsonSchema = { type: 'string', minLength: 1, maxLength: 4_096 }
 const name: JsonSchema = { type: 'string', pattern: NAME.source, maxLength: 128, errorMessage: NAME_WORDS }
@@ -248,6 +302,23 @@ function object(properties: Readonly<Record<string, JsonSchema>>, required: read
 
 function named(item: JsonSchema, description: string, more: JsonSchema = {}): JsonSchema {
   return { type: 'object', description, propertyNames: { pattern: NAME.source, maxLength: 128, errorMessage: NAME_WORDS }, additionalProperties: item, ...more }
+}
+
+function params(description: string): JsonSchema {
+  const scalar = { type: ['string', 'number', 'boolean'], errorMessage: 'a text, a number, true or false, or a list of them' }
+  return named({ if: { type: 'array' }, then: { type: 'array', maxItems: 1_000, items: scalar }, else: scalar }, description, { maxProperties: LIMITS.params })
+}
+
+/** The same schema with `$(name)` allowed for each value in it. */
+function withParam(schema: JsonSchema): JsonSchema {
+  const { description, ...rest } = schema
+  const leaf = 'const' in rest || 'enum' in rest || (typeof rest.type === 'string' && rest.type !== 'object') || Array.isArray(rest.type)
+  const each = (all: unknown): Record<string, JsonSchema> => Object.fromEntries(Object.entries(all as Record<string, JsonSchema>).map(([key, one]) => [key, withParam(one)]))
+  const made: Record<string, unknown> = { ...rest }
+  for (const key of ['items', 'additionalProperties', 'then', 'else']) if (typeof made[key] === 'object') made[key] = withParam(made[key] as JsonSchema)
+  if (typeof made.properties === 'object') made.properties = each(made.properties)
+  const said = description === undefined ? {} : { description }
+  return leaf ? { ...said, anyOf: [made, { $ref: '#/$defs/param' }] } : { ...made, ...said }
 }
 
 function stream(): JsonSchema {
@@ -412,7 +483,8 @@ function keyed(): JsonSchema {
       type: 'object',
       minProperties: 1,
       maxProperties: 4_096,
-      propertyNames: { pattern: '^(0|[1-9]\\d{0,9})$', errorMessage: 'a whole number' },
+      errorMessage: 'a map from at least one key to its members, e.g. { 101: { v: keep } }',
+      propertyNames: { pattern: '^(0|[1-9]\\d{0,9}|0x[0-9A-Fa-f]{1,8})$', errorMessage: 'a whole number such as 61444, or 0xF004' },
       additionalProperties: { type: 'object', additionalProperties: { $ref: '#/$defs/chain' }, errorMessage: 'a map from members to transforms, e.g. { v: keep }' },
       description: 'Key -> what leaves of the entry, member by member; it wins over `with`. Entries with other keys do not leave.',
     },
@@ -462,6 +534,7 @@ function test(): JsonSchema {
   const others = { const: 'nothing', description: 'Outputs that are not named must send nothing.' }
   return object({
     name: text,
+    params: params('Values under which this test runs, whatever is in force elsewhere.'),
     given: object({ ...common, operator: { type: ['string', 'null'], description: 'Who is signed on; null = nobody.' }, consent: { ...states, description: 'Purpose -> state of the operator\'s consent.' }, at: text }, ['stream', 'message']),
     expect,
     steps: {

@@ -10,7 +10,7 @@ import { parseDuration } from '../minimise/quantity.ts'
 import { pathOf } from '../minimise/tree.ts'
 import { kindOf } from '../minimise/value.ts'
 import type { Findings } from './findings.ts'
-import { suggestion } from './nearest.ts'
+import { nearest, suggestion } from './nearest.ts'
 import type { ChoiceText, PointText, RulesFile, StreamText } from './rules-file.ts'
 import { topicProblem, topicShape } from './topics.ts'
 import type { Path } from './yaml.ts'
@@ -53,10 +53,18 @@ export function fieldNames(message: MessageShape): string[] {
 export function readCondition(text: string, env: Parameters<typeof parseCondition>[1], path: Path, findings: Findings): Condition | undefined {
   const read = parseCondition(text, env)
   if ('condition' in read) return read.condition
-  const unknown = /^reads msg\.(\S+), which/.exec(read.problem)
-  const near = unknown === null ? undefined : suggestion(unknown[1] as string, fieldNames(env.msg))
-  findings.add('CONDITION', { path, at: read.at ?? 0 }, `The condition ${read.problem}.`, near)
+  findings.add('CONDITION', { path, at: read.at ?? 0 }, `The condition ${read.problem}.`, meantIn(read.problem, env))
   return undefined
+}
+
+/** The field or member that was meant, where the problem is a name. */
+function meantIn(problem: string, env: Parameters<typeof parseCondition>[1]): string | undefined {
+  const [, field] = /^reads msg\.(\S+), which/.exec(problem) ?? []
+  if (field !== undefined) return suggestion(field, fieldNames(env.msg))
+  // The members stand in the problem itself, so far ones need not be listed again.
+  const [, member, members] = /^names "([^"]+)", which is no member of \S+: ([^:]+)$/.exec(problem) ?? []
+  const near = member === undefined ? undefined : nearest(member, (members as string).split(', '))
+  return near === undefined ? undefined : `Did you mean "${near}"?`
 }
 
 function messageOf(name: string, path: Path, schemas: Schemas, findings: Findings): MessageShape | undefined {

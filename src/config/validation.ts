@@ -110,7 +110,6 @@ function unknownKey(error: ErrorObject, path: Path, make: Make, wording: Wording
     if (key === 'consent' || key === 'no_consent') return make('UNKNOWN-TRANSFORM', at, 'key', 'A pair stands around all that happens to a field, not inside it.', 'Write { consent: …, no_consent: … } right behind the name of the field, with a whole list or key-value list in each.')
     return make('UNKNOWN-TRANSFORM', at, 'key', `There is no transform "${key}".`, suggestion(key, known))
   }
-  if (path.length === 0 && (key === 'include' || key === 'params')) return make('NOT-YET-KEY', at, 'key', `"${key}" is not available in this version.`)
   return make('UNKNOWN-KEY', at, 'key', `${nameOf(path, wording)} has no key ${wording.discreet === true && path.length === 0 ? 'of this name' : `"${key}"`}.`, suggestion(key, known))
 }
 

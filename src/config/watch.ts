@@ -10,6 +10,8 @@ export interface WatchOptions {
   readonly debounceMs?: number
   /** Between two looks without any event: network file systems send none, ms. */
   readonly pollMs?: number
+  /** Path -> state from which changes count, when that is not the present one. */
+  readonly seen?: ReadonlyMap<string, string>
 }
 
 /**
@@ -19,7 +21,7 @@ export interface WatchOptions {
  */
 export function watchFiles(paths: readonly string[], changed: (paths: readonly string[]) => void, options: WatchOptions = {}): () => void {
   const debounceMs = options.debounceMs ?? 200
-  const seen = new Map(paths.map((path) => [path, signatureOf(path)]))
+  const seen = new Map(paths.map((path) => [path, options.seen?.get(path) ?? signatureOf(path)]))
   let quiet: NodeJS.Timeout | undefined
   let closed = false
 
@@ -37,6 +39,7 @@ export function watchFiles(paths: readonly string[], changed: (paths: readonly s
     if (!closed) quiet = setTimeout(look, debounceMs).unref()
   }
   const watchers = watchedFolders(paths).map((folder) => watchFolder(folder, soon)).filter((watcher) => watcher !== undefined)
+  if (options.seen !== undefined) soon()
   const poll = setInterval(look, options.pollMs ?? 5_000).unref()
 
   return () => {
@@ -44,6 +47,33 @@ export function watchFiles(paths: readonly string[], changed: (paths: readonly s
     clearTimeout(quiet)
     clearInterval(poll)
     for (const watcher of watchers) watcher.close()
+  }
+}
+
+/** A watch over files that turn out to be others after each change. */
+export interface NamedWatch {
+  /** @param files  path -> state before it was read */
+  use(files: ReadonlyMap<string, string>): void
+  close(): void
+}
+
+/** Watches nothing until it is told what. */
+export function watchNamed(changed: (paths: readonly string[]) => void, options: Omit<WatchOptions, 'seen'> = {}): NamedWatch {
+  let watched = ''
+  let stop = (): void => {}
+  let closed = false
+  return {
+    use: (files) => {
+      const names = [...files.keys()].sort().join('\u0000')
+      if (closed || names === watched) return
+      watched = names
+      stop()
+      stop = files.size === 0 ? () => {} : watchFiles([...files.keys()], changed, { ...options, seen: files })
+    },
+    close: () => {
+      closed = true
+      stop()
+    },
   }
 }
 
@@ -68,7 +98,7 @@ function isFolder(path: string): boolean {
 }
 
 /** Changes whenever the content may have: identity, size and time of a file, and those of a folder's entries. */
-function signatureOf(path: string): string {
+export function signatureOf(path: string): string {
   try {
     const stat = statSync(path, { bigint: true })
     const own = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`

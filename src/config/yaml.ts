@@ -15,11 +15,13 @@ export type Path = readonly (string | number)[]
 
 export interface Yaml {
   readonly file: string
-  /** The text without a byte order mark; empty when the file could not be read. */
+  /** The text without a byte order mark; empty when the file could not be read or is too large. */
   readonly text: string
   /** Plain data with prototype-free objects; undefined when `findings` holds an error. */
   readonly value: unknown
   readonly findings: readonly Finding[]
+  /** Values it holds, aliases written out. */
+  readonly size?: number
   /** Where the value at a path stands, or its key; the nearest thing above when the path does not exist. */
   place(path: Path, of?: 'value' | 'key'): Place
   /** A place `at` characters into the text of a scalar; its start when the text is folded or escaped. */
@@ -52,13 +54,13 @@ export function parseYaml(file: string, source: string): Yaml {
     return broken(file, [found('YAML-SYNTAX', { file, line: 1, col: 1 }, '', sentence)])
   }
   const problem = document.errors[0] ?? document.warnings[0]
-  if (problem !== undefined) return broken(file, [syntaxFinding(problem.code, problem.message, at(problem.pos[0]))])
+  if (problem !== undefined) return broken(file, [syntaxFinding(problem.code, problem.message, at(problem.pos[0]))], text)
   if (document.directives?.yaml.explicit === true && document.directives.yaml.version !== '1.2') {
     return broken(file, [found('YAML-SYNTAX', at(0), '', 'The file asks for YAML 1.1, where NO is false and 010 is 8.', 'Remove the %YAML line.')])
   }
   const walk = new Walk(at)
   const root = walk.read(document.contents, [])
-  if (walk.findings.length > 0) return broken(file, walk.findings)
+  if (walk.findings.length > 0) return broken(file, walk.findings, text)
   return new Located(file, text, root, at)
 }
 
@@ -91,6 +93,11 @@ export function readText(file: string): { readonly text: string } | { readonly f
   }
 }
 
+/** Line, and file where that is not the document's own. */
+export function placedAt(yaml: Yaml, { file, line }: Place): { readonly line: number; readonly file?: string } {
+  return file === yaml.file ? { line } : { line, file }
+}
+
 /** A finding of a code at a place; the severity and, unless given, the mend are those of the code. */
 export function found(code: Code, place: Place, path: string, sentence: string, mend: string = CODES[code].mend): Finding {
   return { severity: CODES[code].severity, code, place, path, text: mend === '' ? sentence : `${sentence} ${mend}` }
@@ -115,7 +122,7 @@ interface Child {
 }
 
 /** Expanded nodes of one document: 20 outputs over 1,000 streams take about a third of it. */
-const NODES_MAX = 2_000_000
+export const NODES_MAX = 2_000_000
 const DEPTH_MAX = 100
 const FINDINGS_MAX = 50
 
@@ -268,6 +275,10 @@ class Located implements Yaml {
     return this.#root.value
   }
 
+  get size(): number {
+    return this.#root.size
+  }
+
   place(path: Path, of: 'value' | 'key' = 'value'): Place {
     const { child, complete } = this.#find(path)
     // A path that does not exist is reported at the key of what should hold it.
@@ -298,9 +309,10 @@ class Located implements Yaml {
 
 // ---------------------------------------------------------------------------------------------------------------- findings
 
-function broken(file: string, findings: readonly Finding[]): Yaml {
+/** What could not be read. */
+export function broken(file: string, findings: readonly Finding[], text = ''): Yaml {
   const place = (): Place => ({ file, line: 1, col: 1 })
-  return { file, text: '', value: undefined, findings, place, placeIn: place, has: () => false }
+  return { file, text, value: undefined, findings, size: 0, place, placeIn: place, has: () => false }
 }
 
 function tooLarge(file: string): Finding {
@@ -314,7 +326,7 @@ const SYNTAX: Readonly<Record<string, readonly [Code, string, string?]>> = {
   MISSING_CHAR: ['YAML-SYNTAX', 'A character is missing here, mostly a closing quote or bracket, or the space after a colon.', 'Close it, or put the text in quotes.'],
   BLOCK_AS_IMPLICIT_KEY: ['YAML-SYNTAX', 'A colon with a space follows a value that is not in quotes.', 'Put the value in quotes.'],
   BAD_SCALAR_START: ['YAML-SYNTAX', 'A value cannot start with this character.', 'Put the value in quotes.'],
-  MULTIPLE_DOCS: ['YAML-SYNTAX', 'The file holds several documents.', 'Remove the line "---" and what follows it.'],
+  MULTIPLE_DOCS: ['YAML-SYNTAX', 'The file holds several documents.', 'Remove the line "---", and with it what belongs to another file.'],
   MULTILINE_IMPLICIT_KEY: ['YAML-SYNTAX', 'A key runs over several lines; mostly a colon is missing in the line above.', 'Write `key: value` on one line.'],
   MISSING_COLON: ['YAML-SYNTAX', 'A colon is missing here.', 'Write `key: value`.'],
   TAG_RESOLVE_FAILED: ['YAML-SYNTAX', 'Tags such as !name are not part of these files.', 'Remove the tag, or put the value in quotes.'],

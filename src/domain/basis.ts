@@ -24,6 +24,27 @@ export function strictness(basis: Basis): number {
   return STRICTNESS[basis]
 }
 
+/**
+ * The same order, with those that need no yes told apart by what they let out: a legal obligation also when a condition cannot be
+ * evaluated (rules-language 4.7) and with the device setting off (3.5), the others after a no too, a legitimate interest only without one.
+ * A basis leaves open nothing that one of a lower step does not, but for this: a yes opens `consent` without the notice that `opt_out` asks for.
+ */
+const STEP: Readonly<Record<Basis, number>> = {
+  legal_obligation: 0,
+  vital_interest: 1,
+  public_interest: 1,
+  contract: 1,
+  legitimate_interest: 2,
+  opt_out: 3,
+  consent: 4,
+  forbidden: 5,
+}
+
+/** Whether something leaves on `one` for somebody for whom it does not on `other`. */
+export function opensMore(one: Basis, other: Basis): boolean {
+  return STEP[one] < STEP[other]
+}
+
 /** [EEA Agreement] the 27 member states of the EU, Iceland, Liechtenstein and Norway. */
 export const EEA: ReadonlySet<string> = new Set([
   'AT', 'BE', 'BG', 'CY', 'CZ', 'DE', 'DK', 'EE', 'ES', 'FI', 'FR', 'GR', 'HR', 'HU', 'IE', 'IT', 'LT', 'LU', 'LV', 'MT', 'NL',
@@ -62,7 +83,7 @@ export function basisFor(table: BasisTable, country: string | undefined, purpose
 /** The stricter of two, where undefined (not listed) is closed and therefore the strictest. */
 export function stricter(one: BasisEntry | undefined, other: BasisEntry | undefined): BasisEntry | undefined {
   if (one === undefined || other === undefined) return undefined
-  return strictness(one.basis) >= strictness(other.basis) ? one : other
+  return opensMore(one.basis, other.basis) ? other : one
 }
 
 /** Basis of an output for a machine's country and, when the person has one, the operator's: the stricter. */

@@ -26,7 +26,10 @@ export function cardText(card: string): string {
   return card.normalize('NFC').toWellFormed().trim()
 }
 
-/** An MQTT topic level that may safely be filled into a template: no separator, no wildcard, no NUL, not empty, not a `$` topic. */
+/**
+ * An MQTT topic level that may safely be filled into a template: no separator, no wildcard, not empty, not a `$` topic, and no control
+ * character or noncharacter [MQTT-1.5.3]: a broker may close the connection for one, and then every time that the message is sent again.
+ */
 export function isTopicLevel(text: string): boolean {
-  return text.length > 0 && text.length <= 256 && !/[/+#\u0000]/.test(text) && !text.startsWith('$')
+  return text.length > 0 && text.length <= 256 && !/[/+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(text) && !text.startsWith('$')
 }

@@ -22,6 +22,17 @@ export const LIMITS = {
   drainTimeMs: 3_000,
   /** Connections of one machine or recipient at a time; further ones are refused. */
   connectionsPerIdentity: 8,
+  /** Connections of one address in a second, and at once after a rest; further ones are closed at once. Not on loopback unless the gateway file says so. */
+  addressConnectsPerSecond: 20,
+  addressConnectBurst: 100,
+  /** Connections of one machine or recipient in a minute, half of them at once; further ones are refused and those that are open stay. */
+  identityConnectsPerMinute: 60,
+  /** Wrong passwords before an identity or address waits, first for loginLockMs, then twice as long each time up to loginLockMaxMs. */
+  loginFailures: 5,
+  loginLockMs: 60_000,
+  loginLockMaxMs: 3_600_000,
+  /** Identities and addresses remembered for that; the one seen longest ago is forgotten first. */
+  loginEntries: 16_384,
   /** Subscriptions of one session; further ones are refused. */
   terminalFilters: 16,
   recipientFilters: 256,
@@ -42,10 +53,16 @@ export const LIMITS = {
   scratchBytes: 1_048_576,
   /** Pseudonyms kept ready per output. */
   pseudonymCache: 65_536,
+  /** Compiled, of the rules in force and those before. */
+  minimisers: 4_096,
   /** Tests, messages, findings printed. */
   findings: 200,
-  /** Size of a YAML file. */
+  /** Size of a YAML file; also of a rules file with all that it includes. */
   fileBytes: 16_777_216,
+  /** Files that one rules file includes, parameters that it declares, and different sets of values that its tests name. */
+  includes: 64,
+  params: 256,
+  testParams: 16,
   topicBytes: 1_024,
   topicLevels: 32,
   outboxBytes: 4_294_967_296,
@@ -86,6 +103,41 @@ export const LIMITS = {
   /** Addresses whose failures are remembered; the one seen longest ago is forgotten first. */
   adminAddresses: 4_096,
   adminTokens: 256,
+  /** Looking at live traffic, shadow and trace each: messages that wait for it, and processor time in each second; past it a message is passed over, and counted. A few are taken in any case. */
+  watchWaiting: 64,
+  watchMsPerSecond: 50,
+  watchLeast: 10,
+  /** Lines of the report of a shadow run; differences in further places are counted together. */
+  shadowRows: 1_000,
+  /** How long a shadow run and a trace last at most. */
+  shadowMs: 86_400_000,
+  traceMs: 3_600_000,
+  /** Traces at a time; messages and bytes kept of each, the oldest goes first; how long what it saw can be fetched after its end. */
+  traces: 4,
+  traceMessages: 500,
+  traceBytes: 4_194_304,
+  traceKeptMs: 60_000,
+  /** Outputs and fields shown of one message, and characters of a value; the rest is counted or cut. */
+  traceOutputs: 32,
+  traceFields: 256,
+  traceValue: 200,
   /** Values of one metric label; further ones count as `other`. */
   labelValues: 2_048,
+  /** Learn mode: how long at most; messages looked at in a second, fields of one, findings of one; rows, past which findings are only counted. */
+  learnMs: 604_800_000,
+  learnPerSecond: 500,
+  learnFields: 4_096,
+  learnPerMessage: 64,
+  learnRows: 1_000,
+  /** Machines told apart in one row; levels of a topic that are shown; the largest number of an enum that is. */
+  learnMachines: 100,
+  learnLevels: 8,
+  learnMember: 1_023,
+  /** A recording: how long, how large and how long kept at most; a larger wish is refused. Files at a time; at it the next start is refused. */
+  recordingMs: 86_400_000,
+  recordingBytes: 1_073_741_824,
+  recordingKeepMs: 2_592_000_000,
+  recordings: 16,
+  /** Free space that a recording must leave to the rest of the data folder. */
+  recordingSpareBytes: 67_108_864,
 } as const

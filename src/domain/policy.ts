@@ -205,6 +205,8 @@ export interface FieldRule {
   readonly pair: boolean
   /** Where it stands in the file, for explain and findings. */
   readonly line: number
+  /** The included file that it stands in; absent in the rules file itself. */
+  readonly file?: string
 }
 
 export type Target =
@@ -237,10 +239,20 @@ export interface Transform {
   readonly params: Readonly<Record<string, unknown>>
 }
 
+/** What a parameter of the rules may stand for. */
+export type ParamValue = ParamScalar | readonly ParamScalar[]
+export type ParamScalar = string | number | boolean
+/** Name -> value. */
+export type Params = Readonly<Record<string, ParamValue>>
+
 /** A test in the rules file, kept as read; minimise and cli/test.ts interpret it. */
 export interface RuleTest {
   readonly name: string
   readonly line: number
+  /** The included file that it stands in; absent in the rules file itself. */
+  readonly file?: string
+  /** Values under which it runs, whatever is in force elsewhere. */
+  readonly params?: Params
   readonly given: Readonly<Record<string, unknown>> | undefined
   readonly expect: Readonly<Record<string, unknown>> | undefined
   readonly steps: readonly Readonly<Record<string, unknown>>[] | undefined

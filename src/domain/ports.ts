@@ -285,7 +285,8 @@ export interface Slot {
   readonly mark?: string | undefined
 }
 
-export type PurgeReason = 'withdrawal' | 'expiry' | 'quota' | 'erasure' | 'device_setting' | 'rules'
+/** `dismissed`: by hand, of dead letters. */
+export type PurgeReason = 'withdrawal' | 'expiry' | 'quota' | 'erasure' | 'device_setting' | 'rules' | 'dismissed'
 
 export interface PurgeSelector {
   readonly subject?: OperatorId
@@ -353,12 +354,14 @@ export interface SessionStore {
   /** What a former run left. */
   sessions(): readonly StoredSession[]
   retained(): readonly OutboxRecord[]
-  /** Durable when it returns. Throws GatewayError OUTBOX-UNHEALTHY. */
-  save(session: Omit<StoredSession, 'waiting'>): void
+  /** Calls back when it is durable, or with GatewayError OUTBOX-UNHEALTHY or OUTBOX-CLOSED. All that come within a moment share a commit. */
+  save(session: Omit<StoredSession, 'waiting'>, stored: (error: Error | undefined) => void): void
   forget(key: string): void
   /** Takes a copy; the same place again replaces what is there. */
   put(key: string, delivery: StoredDelivery): void
   remove(key: string, place: number): void
+  /** Takes a copy that a legal hold asks for: kept as it is, found by every later purge, and sent to nobody. */
+  hold(record: OutboxRecord): void
   /** One for each recipient and topic. */
   retain(record: OutboxRecord): void
   unretain(recipient: RecipientId, topic: string): void

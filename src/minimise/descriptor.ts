@@ -3,6 +3,7 @@
  * what leaves this file is plain data. It also converts between bytes and JSON for the tools (`filter`, `explain`, `decode`, tests),
  * never for the data path.
  */
+import { LRUCache } from 'lru-cache'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join, relative, sep } from 'node:path'
@@ -44,8 +45,14 @@ export function loadSchemas(dirs: readonly string[]): Schemas {
       files[name] ??= text
     }
   }
-  return build(files, problems)
+  // Rules are read again and again, their schemas hardly ever change; and what is compiled for a message serves as long as it is the same.
+  const content = JSON.stringify([files, problems])
+  let schemas = recent.get(content)
+  if (schemas === undefined) recent.set(content, (schemas = build(files, problems)))
+  return schemas
 }
+
+const recent = new LRUCache<string, Schemas>({ max: 4 })
 
 /** The same from texts, name -> content; for tests and previews. */
 export function schemasFromText(files: Readonly<Record<string, string>>): Schemas {

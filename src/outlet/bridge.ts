@@ -218,7 +218,7 @@ class CloudBridge implements Bridge {
     }
     const held: Held = { record, revision: record.revision ?? 0, place: this.#places++, done, refusals: 0 }
     this.#holding++
-    if (this.#options.batch === undefined || record.qos === 0 || !isBatched(this.#options.batch, record)) this.#queue.push({ items: [held], isBatch: false })
+    if (this.#options.batch === undefined || record.qos === 0 || isClearing(record) || !isBatched(this.#options.batch, record)) this.#queue.push({ items: [held], isBatch: false })
     else this.#gather(held, this.#options.batch)
     this.#pump()
   }
@@ -480,7 +480,7 @@ class CloudBridge implements Bridge {
       }
       held.revision = record.revision ?? 0
     }
-    const why = isExpired(record, nowMs) ? 'expired' : this.#options.gate(record) ? undefined : 'gated'
+    const why = isExpired(record, nowMs) ? 'expired' : isClearing(record) || this.#options.gate(record) ? undefined : 'gated'
     if (why === undefined) return true
     this.#options.count(why)
     this.#holding--
@@ -493,7 +493,7 @@ class CloudBridge implements Bridge {
     const { envelope = false, batch } = this.#options
     const retentionMs = this.#options.retentionMs(record.output)
     const isDelayed = (one: OutboxRecord): boolean => nowMs - one.receivedAtMs > this.#timing.delayedMs
-    const bodyOf = (one: OutboxRecord): Uint8Array => (envelope ? encodeEnvelope(one, retentionMs, isDelayed(one)) : one.payload)
+    const bodyOf = (one: OutboxRecord): Uint8Array => (envelope && !isClearing(one) ? encodeEnvelope(one, retentionMs, isDelayed(one)) : one.payload)
     const expiresAtMs = items.reduce<number | undefined>((soonest, { record: { expiresAtMs } }) => (expiresAtMs === undefined ? soonest : Math.min(expiresAtMs, soonest ?? Infinity)), undefined)
     let payload: Uint8Array
     let contentType = CONTENT_TYPE
@@ -576,6 +576,7 @@ class CloudBridge implements Bridge {
 
   /** Counts an exit once, however often the record is sent. */
   #disclose({ record }: Held, willRepeat: boolean): void {
+    if (isClearing(record)) return
     const id = Buffer.from(record.id).toString('latin1')
     const isCounted = willRepeat ? this.#counted.has(id) : this.#counted.delete(id)
     if (!isCounted) this.#options.onDelivered(record, this.name)
@@ -639,6 +640,11 @@ function isBatched(batch: BatchOptions, record: OutboxRecord): boolean {
 /** The outbox has purged or swapped the record since it was handed out. */
 function hasMoved({ record, revision }: Held): boolean {
   return (record.revision ?? 0) !== revision
+}
+
+/** It clears a retained message at the broker: tells nothing of anybody, and must leave as it is, whatever the rules say by now. [MQTT-3.3.1-10] */
+function isClearing(record: OutboxRecord): boolean {
+  return record.retain && record.payload.length === 0 && (record.revision ?? 0) === 0
 }
 
 /** Of a purged record no bytes are left; a swapped one has those of its variant. */

@@ -75,6 +75,12 @@ export function isFatal(code: number | undefined): boolean {
   return code === undefined || FATAL.has(code) || FATAL.has(code & 0xff)
 }
 
+/** A file of an earlier build gets the column; its rows have NULL there. */
+export function addColumn(db: DatabaseSync, table: 'records' | 'windows', column: string, type: 'INTEGER' | 'TEXT'): void {
+  const known = db.prepare('SELECT 1 FROM pragma_table_info(?) WHERE name = ?').get(table, column)
+  if (known === undefined) db.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`)
+}
+
 /** All statements on records, marks and the probe, prepared once. Throws what SQLite throws. */
 export function prepare(db: DatabaseSync) {
   const rows = (sql: string): StatementSync => {
@@ -101,7 +107,7 @@ export function prepare(db: DatabaseSync) {
     swap: db.prepare(`UPDATE records SET payload = payload_if_withdrawn, crc = withdrawn_crc, payload_if_withdrawn = NULL, withdrawn_crc = NULL,
       on_withdrawal = ${OnWithdrawal.nothing} WHERE seq = ?`),
     setState: db.prepare('UPDATE records SET state = ? WHERE seq = ?'),
-    setDead: db.prepare(`UPDATE records SET state = ${State.dead}, expires_ms = min(ifnull(expires_ms, ?1), ?1) WHERE seq = ?2`),
+    oldest: rows(`SELECT seq, received_ms FROM records WHERE seq >= ? AND state = ${State.waiting} ORDER BY seq LIMIT 1`),
     mark: db.prepare('UPDATE destinations SET done_through = ?, handed_through = ? WHERE number = ?'),
     probe: db.prepare('INSERT INTO probe VALUES (zeroblob(65536))'),
     probeEnd: db.prepare('DELETE FROM probe'),

@@ -29,8 +29,9 @@ export class Entry implements OutboxRecord {
   hands = 0
   revision = 0
   gone = false
-  /** A destination will never take it. */
-  refused = false
+  /** Destinations that will never take it, as bits, and what the last of them said. */
+  refusedBy = 0
+  refusal = ''
   /** Down-sampling (windows.ts): the window it stands for, until when it is kept, and that it is on its way out of there. */
   slot: Slot | undefined
   untilMs: number | undefined

@@ -12,6 +12,9 @@ import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId 
 import type { OutboxRecord, PurgeSelector } from '../domain/ports.ts'
 import type { Exit } from './counts.ts'
 
+/** What records may share. */
+export type Shared = Omit<Envelope, 'id' | 'mask' | 'seal' | 'exits' | 'used' | 'older'>
+
 /** The shared part of records. Field by field what OutboxRecord says. */
 export interface Envelope {
   /** Row number; 0 = not stored (yet). */
@@ -79,7 +82,7 @@ export class Envelopes {
   }
 
   /** The envelope of a record. Hot path: no allocation when the machine sent the same kind of record lately. */
-  of(record: OutboxRecord): Envelope {
+  of(record: Shared): Envelope {
     const kinds = this.#kinds.get(record.output)
     const kind = kinds?.get(record.stream) ?? this.#newKind(record)
     const shelf = this.#byMachine.get(record.machine)
@@ -181,7 +184,7 @@ export class Envelopes {
     return idle
   }
 
-  #make(record: OutboxRecord, kind: number): Envelope {
+  #make(record: Shared, kind: number): Envelope {
     if (this.#made >= ENVELOPES_CACHED) this.#empty()
     const envelope: Envelope = {
       id: 0, seal: sealOf(record), mask: this.#maskOf(record.via), output: record.output, recipient: record.recipient, stream: record.stream, topic: record.topic,
@@ -203,7 +206,7 @@ export class Envelopes {
     return envelope
   }
 
-  #newKind(record: OutboxRecord): number {
+  #newKind(record: Shared): number {
     let kinds = this.#kinds.get(record.output)
     if (kinds === undefined) this.#kinds.set(record.output, kinds = new Map())
     const kind = this.#kindCount++
@@ -310,7 +313,7 @@ INSERT INTO envelopes (output, recipient, stream, topic, qos, retain, machine, h
   consent_seq, policy, rules_hash, plan, key_id, storage_class, categories, via)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-function same(envelope: Envelope, record: OutboxRecord): boolean {
+function same(envelope: Envelope, record: Shared): boolean {
   return envelope.topic === record.topic && envelope.policy === record.policy && envelope.rulesHash === record.rulesHash
     && envelope.plan === record.plan && envelope.basis === record.basis && envelope.country === record.country
     && envelope.holder === record.holder && envelope.qos === record.qos && envelope.retain === record.retain
@@ -319,7 +322,7 @@ function same(envelope: Envelope, record: OutboxRecord): boolean {
     && sameList(envelope.subjects, record.subjects) && sameList(envelope.consentSeq, record.consentSeq) && sameList(envelope.via, record.via)
 }
 
-function sealOf(of: Omit<Envelope, 'id' | 'mask' | 'seal' | 'exits' | 'used' | 'older'>): number {
+function sealOf(of: Shared): number {
   return crc32(JSON.stringify([
     of.output, of.recipient, of.stream, of.topic, of.qos, of.retain, of.machine, of.holder, of.subjects, of.purpose, of.basis, of.country, of.consentSeq,
     of.policy, of.rulesHash, of.plan, of.keyId, of.storageClass, of.categories, of.via,

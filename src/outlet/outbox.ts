@@ -30,16 +30,21 @@ import { GatewayError, UndeliverableError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, OutputId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, Slot } from '../domain/ports.ts'
+import { Arena } from './arena.ts'
+import { clearingEntry, RetainedAway } from './away.ts'
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
 import { codeOf, damaged, isFatal, openDatabase, PAGE_BYTES, prepare, SPARE_PAGES } from './database.ts'
 import type { Statements } from './database.ts'
+import { DeadLetters } from './dead.ts'
+import type { DeadLetter } from './dead.ts'
 import { byteLength, Column, Entry, entryOf, isExpired, isWhole, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
 import type { Row } from './entry.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
 import type { Envelope } from './envelopes.ts'
+import { goneOutlet } from './gone.ts'
 import { Lane, Queue, WINDOW_BYTES, WINDOW_RECORDS } from './lane.ts'
 import { covers, fateOf, namesNothing, OnWithdrawal } from './selector.ts'
-import type { Fate } from './selector.ts'
+import type { Fate, Selector } from './selector.ts'
 import { Room, type Share } from './room.ts'
 import { Sessions } from './sessions.ts'
 import { Stock } from './stock.ts'
@@ -95,7 +100,7 @@ export interface OutboxStats {
   held: number
   /** Failed their checksum: kept, never sent. */
   damaged: number
-  /** Refused by a destination for good and kept aside; and those beyond the bound, which were deleted. */
+  /** Refused by a destination for good and kept aside now, also by a former run; and those beyond the bound, which were deleted. */
   dead: number
   deadDropped: number
   refusedFull: number
@@ -126,17 +131,29 @@ export class DurableOutbox implements Outbox {
   #waitingGone = 0
   /** Answered by all destinations; deleted with the next group. */
   #retired: Entry[] = []
-  /** Refused for good by a destination, answered by the others; set aside with the next group. */
-  readonly #dead: Entry[] = []
+  /**
+   * Stored with the next transaction, besides what was accepted: what is kept, frozen, for a legal hold when a recipient's session
+   * let go of it, and what clears a retained message.
+   */
+  #besides: Entry[] = []
+  #nextBesides: Entry[] = []
+  /** Refused for good by a destination, answered by the others. */
+  readonly #dead: DeadLetters
+  /** Retained messages that bridges have taken away. */
+  readonly #away: RetainedAway
+  /** Destinations there are, `useDestinations`; undefined = not said yet. */
+  #known: Known | undefined
+  /** No record before this one waits. */
+  #oldestSeq = 0
   #lastSeq = 0
   /** Places in line: how many records were ever accepted, and how many of them have their answer. */
   #accepted = 0
   #answered = 0
   readonly #callbacks = new Queue<Waiter>()
-  #arena = Buffer.alloc(0)
-  #arenaUsed = 0
+  readonly #arena = new Arena()
   #immediate: NodeJS.Immediate | undefined
   #countTimer: NodeJS.Timeout | undefined
+  #savedAt = -Infinity
   #probeTimer: NodeJS.Timeout | undefined
   readonly #sweepTimer: NodeJS.Timeout | undefined
   #sweeps = 0
@@ -148,7 +165,7 @@ export class DurableOutbox implements Outbox {
   #draining = false
   #closed = false
   /** Purges that the disk refused: nothing is handed out before they are done. */
-  readonly #owed: { readonly selector: PurgeSelector; readonly reason: PurgeReason }[] = []
+  readonly #owed: { readonly selector: Selector; readonly reason: PurgeReason }[] = []
 
   /** Sessions of recipients: written with the records. */
   readonly sessions: Sessions
@@ -158,7 +175,7 @@ export class DurableOutbox implements Outbox {
   readonly epoch: number
   readonly stats: OutboxStats = {
     accepted: 0, straight: 0, straightLost: 0, commits: 0, commitFailures: 0, delivered: 0, repeated: 0,
-    purged: { withdrawal: 0, expiry: 0, quota: 0, erasure: 0, device_setting: 0, rules: 0 }, swapped: 0, held: 0, damaged: 0, dead: 0, deadDropped: 0, refusedFull: 0,
+    purged: { withdrawal: 0, expiry: 0, quota: 0, erasure: 0, device_setting: 0, rules: 0, dismissed: 0 }, swapped: 0, held: 0, damaged: 0, dead: 0, deadDropped: 0, refusedFull: 0,
   }
 
   constructor(options: OutboxOptions) {
@@ -172,10 +189,12 @@ export class DurableOutbox implements Outbox {
       this.#envelopes = new Envelopes(this.#db, (via) => this.#maskOf(via))
       this.#counts = new DisclosureCounts(this.#db, options.tag ?? String)
       this.#windows = new Windows(this.#db)
+      this.#away = new RetainedAway(this.#db)
+      this.#dead = new DeadLetters(this.#db, Math.min(DEAD_BYTES, quota / 16))
       this.#sql = prepare(this.#db)
       this.epoch = Number(this.#sql.nextEpoch.get()?.['epoch'])
       this.#destinations = this.#openLanes()
-      this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, due: () => this.#scheduleSoon(), commit: () => this.#commitNow() })
+      this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave(), hold: (record) => this.#hold(record) })
       this.#openStock()
       this.#countUnknown()
     } catch (cause) {
@@ -203,11 +222,24 @@ export class DurableOutbox implements Outbox {
   }
 
   get depth(): number {
-    return this.#stock.size - this.#retired.length + this.#waiting.length - this.#waitingGone + this.#windows.size
+    return this.#stock.size - this.#retired.length + this.#besides.length + this.#waiting.length - this.#waitingGone + this.#windows.size
   }
 
   get bytes(): number {
     return this.#room.total
+  }
+
+  /** When the record that waits longest was received, ms since the epoch; undefined when none waits. Held records and dead letters do not count. */
+  get oldestAtMs(): number | undefined {
+    let oldest = this.#waiting.find((entry) => !entry.gone)?.receivedAtMs ?? Infinity
+    for (const { receivedAtMs } of this.#windows.entries()) oldest = Math.min(oldest, receivedAtMs)
+    if (this.#closed) return undefined
+    const row = this.#sql.oldest.get(this.#oldestSeq) as unknown as Row | undefined
+    if (row !== undefined) {
+      this.#oldestSeq = Number(row[0])
+      oldest = Math.min(oldest, Number(row[1]))
+    }
+    return oldest === Infinity ? undefined : oldest
   }
 
   /** Records that a destination has not answered for. Walks over all that is stored, 10 ms for a million: for people, not for the hot path. */
@@ -234,6 +266,78 @@ export class DurableOutbox implements Outbox {
     if (this.#room.fits(output, storageClass, bytes, besides)) return true
     this.fullSince = { output, atMs: this.#clock.now() }
     return false
+  }
+
+  /**
+   * Says which destinations there are. What waits for another one, now or later, is done with as far as that one is concerned:
+   * a bridge that was removed must not keep it until it expires. Returns those of which something waited.
+   * @param onGone  called for each record: a counter
+   */
+  useDestinations(names: ReadonlySet<string>, onGone: (record: OutboxRecord, destination: string) => void): readonly { readonly name: string; readonly records: number }[] {
+    this.#known = { names, onGone }
+    const gone = this.#lanes.filter((lane) => lane.outlet === undefined && !names.has(lane.name))
+    const told = gone.map(({ name }) => ({ name, records: this.waiting(name) })).filter(({ records }) => records > 0)
+    for (const lane of gone) this.#giveUp(lane)
+    return told
+  }
+
+  #giveUp(lane: Lane): void {
+    const { name } = lane
+    lane.outlet = goneOutlet(name, (record) => {
+      // [GDPR Art. 17(3)(e)] This is a deletion, and a hold may ask for it.
+      if (record.qos > 0 && this.#options.held?.(record) === true) this.#hold(record)
+      this.#known?.onGone(record, name)
+    })
+    this.#schedule()
+  }
+
+  /** Dead letters in the order in which they were received, those after a number. */
+  deadLetters(after = 0, limit = 1_000): readonly DeadLetter[] {
+    const numbers = this.#dead.numbers().filter((number) => number > after).slice(0, limit)
+    const namesOf = (mask: number): string[] => this.#lanes.filter((lane) => (mask & lane.bit) !== 0).map(({ name }) => name)
+    return numbers.flatMap((number) => this.#dead.letter(number, (id) => this.#envelopes.byId(id), namesOf) ?? [])
+  }
+
+  /**
+   * Sends dead letters once more, to those who refused them and behind all that waits. Returns how many; a damaged one is not.
+   * After a crash at the wrong moment one is both sent and still a dead letter.
+   */
+  retryDead(numbers: readonly number[] = this.#dead.numbers()): number {
+    if (this.#closed) throw CLOSED
+    if (!this.healthy) throw UNHEALTHY
+    const letters: Entry[] = []
+    for (const seq of new Set(numbers)) {
+      const letter = this.deadLetters(seq - 1, 1)[0]
+      const row = letter?.number === seq ? this.#sql.byNumber.get(seq) as unknown as Row | undefined : undefined
+      const dead = row === undefined || Number(row[Column.state]) !== State.dead ? undefined : this.#restore(row)
+      if (letter === undefined || dead === undefined) continue
+      const { id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs, payload, payloadIfWithdrawn, size } = dead
+      const envelope = this.#envelopes.of({ ...dead.envelope, via: letter.refusedBy })
+      this.#waiting.push(new Entry(envelope, id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs, payload, payloadIfWithdrawn, size))
+      this.#charge(envelope, size)
+      this.#accepted++
+      letters.push(dead)
+    }
+    if (letters.length > 0) this.committed((error) => this.#bury(error === undefined ? letters : []))
+    this.#schedule()
+    return letters.length
+  }
+
+  /** They wait again: what was kept aside goes with the next group. */
+  #bury(letters: readonly Entry[]): void {
+    for (const entry of letters) {
+      if (!this.#dead.has(entry.seq)) continue
+      this.#room.charge(undefined, -this.#dead.remove(entry.seq))
+      this.#retired.push(entry)
+    }
+    this.stats.dead = this.#dead.size
+    this.#schedule()
+  }
+
+  /** Deletes dead letters, but for what a legal hold keeps. Returns how many. Throws as `purge`. */
+  dropDead(numbers: readonly number[] = this.#dead.numbers(), reason: PurgeReason = 'dismissed'): number {
+    const known = numbers.filter((number) => this.#dead.has(number))
+    return known.length === 0 ? 0 : this.#purge({ numbers: known }, reason).purged
   }
 
   /** Connects a way out, under its name. What waits for it goes out from now on. */
@@ -356,8 +460,12 @@ export class DurableOutbox implements Outbox {
    * memory is gone even then, nothing is handed out any more, and the purge is repeated before the outbox works again.
    */
   purge(selector: PurgeSelector, reason: PurgeReason): { readonly purged: number; readonly swapped: number; readonly held: number } {
-    if (this.#closed) throw CLOSED
     if (namesNothing(selector)) throw new GatewayError('OUTBOX-SELECTOR', 'A purge must name a subject, purpose, machine, output or time.')
+    return this.#purge(selector, reason)
+  }
+
+  #purge(selector: Selector, reason: PurgeReason): PurgeResult {
+    if (this.#closed) throw CLOSED
     const result = { purged: 0, swapped: 0, held: 0 }
     this.#purgeWaiting(selector, reason, result)
     try {
@@ -378,8 +486,10 @@ export class DurableOutbox implements Outbox {
 
   /** Deletes what has expired. Runs by itself every `sweepMs`. */
   sweep(nowMs: number = this.#clock.now()): { readonly purged: number; readonly held: number } {
-    if (this.#stock.expired(nowMs).length === 0 && !this.#waiting.some((entry) => isExpired(entry, nowMs)) && !this.#windows.someExpired(nowMs)) return { purged: 0, held: 0 }
-    return this.purge({ expiredBeforeMs: nowMs }, 'expiry')
+    const dropped = this.dropDead(this.#dead.due(nowMs), 'expiry')
+    if (this.#stock.expired(nowMs).length === 0 && !this.#waiting.some((entry) => isExpired(entry, nowMs)) && !this.#windows.someExpired(nowMs)) return { purged: dropped, held: 0 }
+    const { purged, held } = this.purge({ expiredBeforeMs: nowMs }, 'expiry')
+    return { purged: purged + dropped, held }
   }
 
   /** Lets records go whose window has ended. Runs by itself every `sweepMs`. Returns how many there were. */
@@ -388,7 +498,7 @@ export class DurableOutbox implements Outbox {
     const due = this.#windows.release(nowMs)
     for (const entry of due) {
       if (entry.qos === 0) {
-        this.#windows.finishInMemory(entry.slot as Slot)
+        this.#windows.finishInMemory(entry, entry.slot as Slot)
         entry.due = false
         this.#handStraight(entry)
         continue
@@ -412,7 +522,7 @@ export class DurableOutbox implements Outbox {
     }
     this.#counts.calm(true)
     do this.#flush()
-    while (this.healthy && (this.#waiting.length > 0 || this.#retired.length > 0 || this.sessions.isDue))
+    while (this.healthy && (this.#waiting.length > 0 || this.#besides.length > 0 || this.#retired.length > 0 || this.sessions.isDue || this.#away.isDue))
     this.#db.close()
   }
 
@@ -427,11 +537,23 @@ export class DurableOutbox implements Outbox {
     if (this.#immediate === undefined && this.#countTimer === undefined && !this.#closed) this.#countTimer = setTimeout(() => this.#flush(), COUNT_MS).unref()
   }
 
-  #commitNow(): void {
+  /** Somebody waits for it; but who asks again and again shall not have an fsync each time. */
+  #scheduleSave(): void {
     if (this.#closed) throw CLOSED
     if (this.#reason !== undefined && !this.#draining) throw UNHEALTHY
-    this.#flush()
-    if (this.#reason !== undefined && !this.#draining) throw UNHEALTHY
+    if (this.#clock.monotonic() - this.#savedAt < COUNT_MS) this.#scheduleSoon()
+    else this.#schedule()
+  }
+
+  #hold(record: OutboxRecord): void {
+    const size = RECORD_BYTES + record.payload.length + (record.payloadIfWithdrawn?.length ?? 0)
+    const entry = this.#copy(record, size)
+    entry.slot = entry.untilMs = undefined
+    entry.state = State.held
+    this.#besides.push(entry)
+    this.#charge(entry.envelope, size)
+    this.stats.held++
+    this.#scheduleSoon()
   }
 
   /** Commits what waits, in groups, with everything else that is due. */
@@ -460,10 +582,13 @@ export class DurableOutbox implements Outbox {
       this.#sql.begin.run()
       // Deletions first: the insertions then reuse their pages, and the group writes less.
       this.#deleteRetired()
+      this.#insert(this.#besides, stored)
       this.#insert(group, stored)
       this.sessions.write()
       this.#counts.write()
       this.#choose(stored)
+      this.#noteRetained()
+      this.#away.write(this.#envelopes)
       this.#writeMarks()
       this.#sql.commit.run()
     } catch (cause) {
@@ -472,8 +597,7 @@ export class DurableOutbox implements Outbox {
     }
     this.stats.commits++
     this.#waitingGone -= group.reduce((gone, entry) => gone + (entry.gone ? 1 : 0), 0)
-    this.#lastSeq += stored.length
-    for (const entry of stored) this.#stock.add(entry.seq, entry.envelope.id, entry.expiresAtMs)
+    this.#arrived(stored)
     this.#windows.settle((entry) => this.#charge(entry.envelope, -entry.size))
     this.#settleWrites()
     for (const lane of this.#lanes) this.#arrive(lane)
@@ -483,9 +607,16 @@ export class DurableOutbox implements Outbox {
     return size
   }
 
+  #arrived(stored: readonly Entry[]): void {
+    this.#lastSeq += stored.length
+    for (const entry of stored) this.#stock.add(entry.seq, entry.envelope.id, entry.expiresAtMs)
+    this.#besides = this.#nextBesides
+    this.#nextBesides = []
+  }
+
   #insert(group: readonly Entry[], stored: Entry[]): void {
     const { insert, insertWhole } = this.#sql
-    let seq = this.#lastSeq
+    let seq = this.#lastSeq + stored.length
     for (const entry of group) {
       if (entry.gone) continue
       const envelope = entry.envelope
@@ -518,7 +649,7 @@ export class DurableOutbox implements Outbox {
 
   /** Deletes as ranges: what is delivered in order lies side by side. Dead letters stay, aside, until they expire. */
   #deleteRetired(): void {
-    for (const entry of this.#dead) this.#sql.setDead.run(this.#clock.now() + DEAD_MS, entry.seq)
+    this.#dead.write()
     const retired = this.#retired
     if (retired.length === 0) return
     retired.sort((one, other) => one.seq - other.seq)
@@ -539,9 +670,9 @@ export class DurableOutbox implements Outbox {
   #settleWrites(): void {
     for (const entry of this.#retired) this.#stock.remove(entry.seq)
     this.#retired.length = 0
-    for (const entry of this.#dead) this.#stock.add(entry.seq, entry.envelope.id, this.#clock.now() + DEAD_MS)
-    this.#dead.length = 0
-    this.sessions.settle()
+    this.#dead.settle()
+    this.#away.settle()
+    if (this.sessions.settle()) this.#savedAt = this.#clock.monotonic()
     this.#envelopes.settle()
     this.#counts.settle()
   }
@@ -559,6 +690,7 @@ export class DurableOutbox implements Outbox {
     }
     this.#envelopes.undo()
     this.#counts.undo()
+    this.sessions.refuse(UNHEALTHY)
     for (const lane of this.#lanes) lane.ready.length = 0
     for (const [seq, entry] of this.#shared) if (entry.hands === 0) this.#shared.delete(seq)
     for (const entry of group) if (!entry.gone) this.#charge(entry.envelope, -entry.size)
@@ -707,6 +839,24 @@ export class DurableOutbox implements Outbox {
     return entry
   }
 
+  /** Inside the transaction after which they are handed out. */
+  #noteRetained(): void {
+    for (const lane of this.#lanes) {
+      for (const entry of lane.ready) if (entry.envelope.retain && entry.payload.length > 0) this.#noteAway(lane, entry)
+    }
+  }
+
+  #noteAway(lane: Lane, entry: Entry): void {
+    // Copies at the recipients' broker are its own to purge; and nothing is left where nothing goes.
+    if (lane.name === 'local' || this.#known?.names.has(lane.name) === false) return
+    const oldest = this.#away.note(lane.name, entry)
+    if (oldest === undefined) return
+    const clearing = clearingEntry(oldest, this.#envelopes, this.#clock.now())
+    this.#nextBesides.push(clearing)
+    this.#charge(clearing.envelope, clearing.size)
+    this.#scheduleSoon()
+  }
+
   #writeMarks(): void {
     for (const lane of this.#lanes) {
       const first = lane.handed.first ?? lane.ready[0]
@@ -758,7 +908,10 @@ export class DurableOutbox implements Outbox {
     lane.unanswered--
     lane.unansweredBytes -= entry.size
     if (error === undefined || error instanceof UndeliverableError) {
-      if (error !== undefined) entry.refused = true
+      if (error !== undefined) {
+        entry.refusedBy |= lane.bit
+        entry.refusal = error.code
+      }
       entry.pending &= ~lane.bit
       lane.pauseMs = 0
       if (entry.pending === 0) this.#retire(entry)
@@ -770,12 +923,14 @@ export class DurableOutbox implements Outbox {
   }
 
   #retire(entry: Entry): void {
-    if (entry.refused && this.stats.dead < DEAD_RECORDS) {
-      this.stats.dead++
-      this.#dead.push(entry)
+    if (entry.refusedBy !== 0 && this.#dead.take(entry, this.#clock.now())) {
+      this.stats.dead = this.#dead.size
+      // It has a bound of its own, and takes nothing of its output's share.
+      this.#charge(entry.envelope, -entry.size)
+      this.#room.charge(undefined, entry.size)
       return
     }
-    if (entry.refused) this.stats.deadDropped++
+    if (entry.refusedBy !== 0) this.stats.deadDropped++
     this.#retired.push(entry)
     this.#charge(entry.envelope, -entry.size)
     this.stats.delivered++
@@ -827,7 +982,7 @@ export class DurableOutbox implements Outbox {
         else this.#windows.keepInMemory(entry, entry.slot)
         return
       }
-      this.#windows.finishInMemory(entry.slot)
+      this.#windows.finishInMemory(entry, entry.slot)
     }
     this.#handStraight(entry)
   }
@@ -838,7 +993,10 @@ export class DurableOutbox implements Outbox {
       if ((entry.envelope.mask & lane.bit) === 0) continue
       try {
         if (lane.outlet === undefined) this.stats.straightLost++
-        else lane.outlet.send(entry, ignore)
+        else {
+          if (entry.envelope.retain) this.#noteAway(lane, entry)
+          lane.outlet.send(entry, ignore)
+        }
       } catch {
         this.stats.straightLost++
       }
@@ -853,9 +1011,9 @@ export class DurableOutbox implements Outbox {
     return fate !== 'leave' && this.#options.held?.(record) === true ? 'hold' : fate
   }
 
-  #purgeWaiting(selector: PurgeSelector, reason: PurgeReason, result: PurgeResult): void {
+  #purgeWaiting(selector: Selector, reason: PurgeReason, result: PurgeResult): void {
     // The oldest are stored ones.
-    if (selector.atLeastBytes !== undefined) return
+    if (selector.atLeastBytes !== undefined || selector.numbers !== undefined) return
     for (const entry of this.#waiting) {
       // What is on its way out of a window is still stored there.
       if (entry.gone || entry.due || !covers(selector, entry)) continue
@@ -876,7 +1034,7 @@ export class DurableOutbox implements Outbox {
   }
 
   /** The stored part of a purge: one transaction, then the records in the hands of the outlets. */
-  #purgeStored(selector: PurgeSelector, reason: PurgeReason, result: PurgeResult): void {
+  #purgeStored(selector: Selector, reason: PurgeReason, result: PurgeResult): void {
     const { begin, commit, byNumber, remove, swap, setState } = this.#sql
     const handed = new Map<number, Entry>()
     for (const lane of this.#lanes) for (const entry of lane.handed.all()) handed.set(entry.seq, entry)
@@ -885,12 +1043,22 @@ export class DurableOutbox implements Outbox {
     const held: number[] = []
     const charges: [Envelope | undefined, number][] = []
     let bytes = 0
+    let lookAgainMs = Infinity
     begin.run()
     this.#deleteRetired()
-    // What recipients' sessions let go of in this purge goes in the same transaction.
+    // What recipients' sessions let go of in this purge goes in the same transaction, and what a hold keeps of it comes.
+    const besides: Entry[] = []
+    this.#insert(this.#besides, besides)
     this.sessions.write()
     this.#counts.write()
     const { seqs, envelopes, ranges } = this.#find(selector)
+    for (const entry of besides) if (envelopes.has(entry.envelope.id)) seqs.push(entry.seq)
+    // What lies at a broker elsewhere is cleared by a message of its own, stored in this very transaction.
+    this.#away.write(this.#envelopes)
+    const away = this.#away.covered(selector, reason)
+    const clearing = away.map((one) => clearingEntry(one, this.#envelopes, this.#clock.now()))
+    this.#insert(clearing, besides)
+    for (const one of away) this.#away.delete(one)
     const kept = this.#purgeKept(selector, reason)
     for (const seq of seqs) {
       // Delivered records are no longer there.
@@ -908,7 +1076,7 @@ export class DurableOutbox implements Outbox {
       if (fate === 'drop') {
         remove.run(seq)
         dropped.push(seq)
-        charges.push([envelope, -sizeOf(row)])
+        charges.push([this.#dead.has(seq) ? undefined : envelope, -sizeOf(row)])
         bytes += sizeOf(row)
         if (selector.atLeastBytes === undefined || bytes < selector.atLeastBytes) continue
         // Oldest first, and that is enough: envelopes that others lie in stay.
@@ -918,29 +1086,46 @@ export class DurableOutbox implements Outbox {
       if (fate === 'swap') {
         swap.run(seq)
         swapped.push(seq)
-        charges.push([envelope, -byteLength(row[Column.payload])])
+        charges.push([this.#dead.has(seq) ? undefined : envelope, -byteLength(row[Column.payload])])
+        this.#dead.remove(seq, byteLength(row[Column.payload]))
       } else if (fate === 'hold') {
-        setState.run(State.held, seq)
-        held.push(seq)
+        if (row[Column.state] !== State.held) {
+          setState.run(State.held, seq)
+          held.push(seq)
+          if (this.#dead.has(seq)) charges.push([undefined, -sizeOf(row)], [envelope, sizeOf(row)])
+        }
+        // Nobody tells when a hold ends.
+        lookAgainMs = this.#clock.now() + HOLD_MS
       }
       envelopes.delete(Number(row[Column.envelope]))
     }
     for (const entry of this.#waiting) envelopes.delete(entry.envelope.id)
     for (const id of this.sessions.envelopes()) envelopes.delete(id)
+    for (const id of this.#away.envelopes(away)) envelopes.delete(id)
     for (const entry of this.#windows.entries()) if (!kept.drop.includes(entry)) envelopes.delete(entry.envelope.id)
     this.#envelopes.delete(envelopes)
-    for (const range of ranges) range.nextMs = numberOr(this.#sql.nextExpiry.get(range.from, range.to, selector.expiredBeforeMs ?? 0)?.[0])
+    for (const range of ranges) range.nextMs = Math.min(numberOr(this.#sql.nextExpiry.get(range.from, range.to, selector.expiredBeforeMs ?? 0)?.[0]) ?? Infinity, lookAgainMs)
     commit.run()
 
+    this.#arrived(besides)
+    for (const one of away) this.#away.forget(one)
+    // Nobody was offered them: their destinations find them in the file.
+    for (const entry of clearing) this.#charge(entry.envelope, entry.size)
+    for (const lane of this.#lanes) if (besides.some((entry) => (entry.envelope.mask & lane.bit) !== 0)) lane.behind = true
     this.#settleWrites()
     this.#envelopes.forget(envelopes)
     for (const range of ranges) this.#stock.expiresNext(range.from, range.nextMs)
     for (const [envelope, change] of charges) this.#charge(envelope, change)
     for (const seq of dropped) {
       this.#stock.remove(seq)
+      this.#dead.remove(seq)
       this.#takeBack(handed.get(seq))
     }
-    for (const seq of held) this.#takeBack(handed.get(seq))
+    for (const seq of held) {
+      this.#dead.remove(seq)
+      this.#takeBack(handed.get(seq))
+    }
+    this.stats.dead = this.#dead.size
     for (const seq of swapped) this.#swapHanded(handed.get(seq))
     for (const entry of kept.drop) this.#dropKept(entry)
     result.purged += dropped.length + kept.drop.length
@@ -950,9 +1135,9 @@ export class DurableOutbox implements Outbox {
   }
 
   /** Records that are kept for the end of their window, inside the transaction of a purge. */
-  #purgeKept(selector: PurgeSelector, reason: PurgeReason): { readonly drop: Entry[]; swapped: number; held: number } {
+  #purgeKept(selector: Selector, reason: PurgeReason): { readonly drop: Entry[]; swapped: number; held: number } {
     const result = { drop: [] as Entry[], swapped: 0, held: 0 }
-    if (selector.atLeastBytes !== undefined) return result
+    if (selector.atLeastBytes !== undefined || selector.numbers !== undefined) return result
     for (const entry of this.#windows.entries()) {
       const slot = entry.slot as Slot
       if (!covers(selector, entry)) continue
@@ -985,12 +1170,13 @@ export class DurableOutbox implements Outbox {
   }
 
   /** Stored records that may be covered. `envelopes`: those that are emptied if all of their records go. */
-  #find(selector: PurgeSelector): { seqs: number[]; envelopes: Set<number>; ranges: ExpiryRange[] } {
+  #find(selector: Selector): { seqs: number[]; envelopes: Set<number>; ranges: ExpiryRange[] } {
     const { subject, purpose, machine, output, expiredBeforeMs } = selector
     if (subject !== undefined || purpose !== undefined || machine !== undefined || output !== undefined) {
       const envelopes = this.#envelopes.matching(selector)
       return { seqs: this.#stock.inEnvelopes(envelopes), envelopes, ranges: [] }
     }
+    if (selector.numbers !== undefined) return { seqs: [...selector.numbers], envelopes: new Set(), ranges: [] }
     const seqs: number[] = []
     const ranges: ExpiryRange[] = this.#stock.expired(expiredBeforeMs!).map(({ from, to }) => ({ from, to, nextMs: undefined }))
     for (const { from, to } of ranges) {
@@ -1019,11 +1205,11 @@ export class DurableOutbox implements Outbox {
   }
 
   /** After a purge that the disk refused: nothing covered is in anybody's hands; the rest is read again from the file. */
-  #takeAllBack(selector: PurgeSelector): void {
+  #takeAllBack(selector: Selector): void {
     for (const lane of this.#lanes) {
       for (const entry of lane.handed.all()) {
         entry.handed &= ~lane.bit
-        if (covers(selector, entry)) entry.drop()
+        if (selector.numbers === undefined && covers(selector, entry)) entry.drop()
       }
       lane.unanswered = 0
       lane.unansweredBytes = 0
@@ -1058,7 +1244,9 @@ export class DurableOutbox implements Outbox {
   #collect(): void {
     const referred = this.#stock.envelopes()
     for (const entry of this.#waiting) referred.add(entry.envelope.id)
+    for (const entry of [...this.#besides, ...this.#nextBesides]) referred.add(entry.envelope.id)
     for (const id of this.sessions.envelopes()) referred.add(id)
+    for (const id of this.#away.envelopes()) referred.add(id)
     for (const entry of this.#windows.entries()) referred.add(entry.envelope.id)
     const idle = this.#envelopes.collect(referred)
     try {
@@ -1092,21 +1280,28 @@ export class DurableOutbox implements Outbox {
         this.#refuse(cause, [])
         throw UNHEALTHY
       }
-      this.#lanes.push(new Lane(name, number, this.#lastSeq, this.#lastSeq))
+      const lane = new Lane(name, number, this.#lastSeq, this.#lastSeq)
+      this.#lanes.push(lane)
+      if (this.#known?.names.has(name) === false) this.#giveUp(lane)
     })
   }
 
   #openStock(): void {
     const rows = this.#db.prepare(`
-      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0), via FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
+      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0), via, state, dead_ms FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
     rows.setReturnArrays(true)
     const mend = this.#db.prepare('UPDATE records SET via = ? WHERE seq = ?')
     let last = 0
     for (let chunk = rows.all(last); chunk.length > 0; chunk = rows.all(last)) {
-      for (const [seq, number, expiresMs, bytes, via] of chunk as unknown as SQLOutputValue[][]) {
+      for (const [seq, number, expiresMs, bytes, via, state, deadMs] of chunk as unknown as SQLOutputValue[][]) {
         last = Number(seq)
         const envelope = this.#envelopes.byId(Number(number))
         this.#stock.add(last, Number(number), numberOr(expiresMs))
+        if (state === State.dead) {
+          this.#dead.restore(last, Number(bytes), numberOr(deadMs) ?? 0)
+          this.#room.charge(undefined, Number(bytes))
+          continue
+        }
         this.#charge(envelope, Number(bytes))
         // By this column a destination finds its records; no checksum covers it, for the envelope has it as well.
         if (envelope !== undefined && via !== envelope.mask) {
@@ -1115,8 +1310,10 @@ export class DurableOutbox implements Outbox {
         }
       }
     }
+    this.stats.dead = this.#dead.size
+    this.#away.open(this.#db, (id) => this.#envelopes.byId(id))
     this.#lastSeq = Math.max(this.#lastSeq, last)
-    const kept = this.#windows.open(this.#db, (id) => this.#envelopes.byId(id))
+    const kept = this.#windows.open(this.#db, (id) => this.#envelopes.byId(id), this.#clock.now())
     for (const entry of this.#windows.entries()) this.#charge(entry.envelope, entry.size)
     this.stats.damaged += kept + this.sessions.damaged
   }
@@ -1150,26 +1347,13 @@ export class DurableOutbox implements Outbox {
     // What waits for the end of a window outlives its neighbours, and would hold on to the whole arena that it lies in.
     const isAlone = record.untilMs !== undefined
     const entry = new Entry(
-      this.#envelopes.of(record), this.#keep(record.id, isAlone), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
+      this.#envelopes.of(record), this.#arena.keep(record.id, isAlone), record.machineOrder, Math.trunc(record.acquiredAtMs), Math.trunc(record.receivedAtMs),
       record.expiresAtMs === undefined ? undefined : Math.trunc(record.expiresAtMs),
-      this.#keep(record.payload, isAlone), variant === undefined || variant === null ? variant : this.#keep(variant, isAlone), size,
+      this.#arena.keep(record.payload, isAlone), variant === undefined || variant === null ? variant : this.#arena.keep(variant, isAlone), size,
     )
     entry.slot = record.slot
     entry.untilMs = record.untilMs
     return entry
-  }
-
-  #keep(bytes: Uint8Array, isAlone: boolean): Buffer {
-    const length = bytes.length
-    if (isAlone || length > ARENA_BYTES / 4) return ownBytes(bytes)
-    if (this.#arenaUsed + length > this.#arena.length) {
-      this.#arena = Buffer.allocUnsafeSlow(ARENA_BYTES)
-      this.#arenaUsed = 0
-    }
-    const from = this.#arenaUsed
-    this.#arenaUsed += length
-    this.#arena.set(bytes, from)
-    return this.#arena.subarray(from, this.#arenaUsed)
   }
 }
 
@@ -1177,6 +1361,11 @@ interface Waiter {
   /** Answered when so many records have their answer. */
   readonly place: number
   readonly callback: (error: Error | undefined) => void
+}
+
+interface Known {
+  readonly names: ReadonlySet<string>
+  readonly onGone: (record: OutboxRecord, destination: string) => void
 }
 
 interface PurgeResult {
@@ -1200,15 +1389,14 @@ const COUNT_MS = 50
 /** Windows open at a time beyond which a QoS 0 record for a further one is lost, counted. */
 const STRAIGHT_KEPT = 65_536
 const COLLECT_SWEEPS = 60
+/** What has expired under a legal hold is looked at again so often. */
+const HOLD_MS = 3_600_000
 const OWED = 1_024
 /** SQLITE_CORRUPT, for a text in a row that cannot be read. */
 const DAMAGED_TEXT = 11
 /** How long it is remembered that a window is over: longer than any message may be late. */
 const WINDOWS_MS = 30 * 86_400_000
-const ARENA_BYTES = 32_768
-/** Dead letters kept for somebody to look at, and how long; beyond it they are deleted, counted. */
-const DEAD_RECORDS = 10_000
-const DEAD_MS = 604_800_000
+const DEAD_BYTES = 67_108_864
 const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() }
 
 const NO_SHARE = (): undefined => undefined
@@ -1224,12 +1412,6 @@ function checkRecord(record: OutboxRecord): void {
   if (record.id.length !== 16 || record.via.length === 0 || !Number.isSafeInteger(record.machineOrder) || !Number.isSafeInteger(record.categories) || !times) {
     throw new GatewayError('OUTBOX-RECORD', 'A record needs an id of 16 bytes, a destination, a machine order and times.')
   }
-}
-
-function ownBytes(bytes: Uint8Array): Buffer {
-  const own = Buffer.allocUnsafeSlow(bytes.length)
-  own.set(bytes)
-  return own
 }
 
 function ignore(): void {

@@ -3,6 +3,9 @@
  */
 import type { OutboxRecord, PurgeReason, PurgeSelector } from '../domain/ports.ts'
 
+/** What a purge covers, or exactly these dead letters. */
+export type Selector = PurgeSelector & { readonly numbers?: readonly number[] }
+
 /** True when every field that the selector names fits the record. A record expires at its instant, not after it. */
 export function covers(selector: PurgeSelector, record: OutboxRecord): boolean {
   if (selector.subject !== undefined && !record.subjects.includes(selector.subject)) return false

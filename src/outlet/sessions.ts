@@ -18,8 +18,10 @@ export interface SessionOutbox {
   readonly envelopes: Envelopes
   /** There is something to write, soon. */
   due(): void
-  /** Commits now. Throws GatewayError when the disk refuses. */
-  commit(): void
+  /** Somebody waits for it. Throws GatewayError when the disk refuses. */
+  dueNow(): void
+  /** Keeps a record, frozen, from the next transaction on: that in which its row here goes, or one before. */
+  hold(record: OutboxRecord): void
 }
 
 export class Sessions implements SessionStore {
@@ -34,6 +36,8 @@ export class Sessions implements SessionStore {
   /** To be written: a row, or null for one that goes. */
   readonly #pending = new Map<string, Map<Place, Waiting | null>>()
   readonly #saves = new Map<string, Omit<StoredSession, 'waiting'> | null>()
+  /** Who waits for `#saves`. */
+  #savers: ((error: Error | undefined) => void)[] = []
   readonly #loaded: { readonly sessions: StoredSession[]; readonly retained: OutboxRecord[] } = { sessions: [], retained: [] }
   /** Rows that failed their checksum: nobody can tell what they hold, so they go. */
   damaged = 0
@@ -59,9 +63,18 @@ export class Sessions implements SessionStore {
     return this.#loaded.retained.splice(0)
   }
 
-  save(session: Omit<StoredSession, 'waiting'>): void {
+  save(session: Omit<StoredSession, 'waiting'>, stored: (error: Error | undefined) => void): void {
     this.#saves.set(session.key, { ...session, filters: new Map(session.filters) })
-    this.#outbox.commit()
+    try {
+      this.#outbox.dueNow()
+    } catch (error) {
+      return stored(error as Error)
+    }
+    this.#savers.push(stored)
+  }
+
+  hold(record: OutboxRecord): void {
+    this.#outbox.hold(record)
   }
 
   forget(key: string): void {
@@ -149,8 +162,10 @@ export class Sessions implements SessionStore {
     )
   }
 
-  /** After COMMIT. After ROLLBACK nothing is called: everything is still to be written. */
-  settle(): void {
+  /** After COMMIT. True when somebody waited for it. */
+  settle(): boolean {
+    const isAwaited = this.#savers.length > 0
+    this.#answer(undefined)
     for (const [key, session] of this.#saves) if (session === null) this.#stored.delete(SESSION + key)
     this.#saves.clear()
     for (const [holder, rows] of this.#pending) {
@@ -163,6 +178,19 @@ export class Sessions implements SessionStore {
       if (stored.size === 0) this.#stored.delete(holder)
     }
     this.#pending.clear()
+    return isAwaited
+  }
+
+  /** After ROLLBACK. Everything is still to be written, but nobody is promised it. */
+  refuse(error: Error): void {
+    this.#answer(error)
+  }
+
+  /** Not at once: who is answered may ask the outbox for something, which is in the middle of its own. */
+  #answer(error: Error | undefined): void {
+    const savers = this.#savers
+    this.#savers = []
+    for (const stored of savers) queueMicrotask(() => stored(error))
   }
 
   /** Numbers of the envelopes that rows lie in, also of those that are about to be written. */

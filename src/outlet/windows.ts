@@ -9,6 +9,7 @@ import { crc32 } from 'node:zlib'
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
 import type { Slot } from '../domain/ports.ts'
 import { Entry, entryOf, isWhole, onWithdrawalOf, seedOf, State, type Row } from './entry.ts'
+import { addColumn } from './database.ts'
 import type { Envelope } from './envelopes.ts'
 import { OnWithdrawal } from './selector.ts'
 
@@ -31,17 +32,20 @@ export class Windows {
 
   constructor(db: DatabaseSync) {
     db.exec(TABLES)
+    addColumn(db, 'windows', 'used_ms', 'INTEGER')
     this.#put = db.prepare(`INSERT OR REPLACE INTO kept (slot, key, window, every_ms, until_ms, envelope, machine_order, acquired_ms, received_ms, expires_ms,
       crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc, mark) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
     this.#remove = db.prepare('DELETE FROM kept WHERE slot = ?')
-    this.#finish = db.prepare('INSERT OR REPLACE INTO windows (key, every_ms, ranges, mark) VALUES (?, ?, ?, ?)')
+    this.#finish = db.prepare('INSERT OR REPLACE INTO windows (key, every_ms, ranges, mark, used_ms) VALUES (?, ?, ?, ?, ?)')
     this.#forget = db.prepare('DELETE FROM windows WHERE key = ?')
   }
 
   /** Reads what a former run left. Rows that fail their checksum go; returns how many. */
-  open(db: DatabaseSync, envelopeOf: (id: number) => Envelope | undefined): number {
-    for (const row of db.prepare('SELECT key, every_ms, ranges, mark FROM windows').iterate()) {
-      this.#over.set(String(row['key']), { everyMs: Number(row['every_ms']), ranges: JSON.parse(String(row['ranges'])) as number[], mark: textOr(row['mark']) })
+  open(db: DatabaseSync, envelopeOf: (id: number) => Envelope | undefined, nowMs: number): number {
+    // Rows of an earlier build do not say when they were used last: their time begins now.
+    db.prepare('UPDATE windows SET used_ms = ? WHERE used_ms IS NULL').run(nowMs)
+    for (const row of db.prepare('SELECT key, every_ms, ranges, mark, used_ms FROM windows').iterate()) {
+      this.#over.set(String(row['key']), { everyMs: Number(row['every_ms']), ranges: JSON.parse(String(row['ranges'])) as number[], mark: textOr(row['mark']), usedMs: Number(row['used_ms']) })
     }
     const rows = db.prepare(SELECT_KEPT)
     rows.setReturnArrays(true)
@@ -115,9 +119,9 @@ export class Windows {
     this.#remove.run(nameOf(slot))
     const before = this.#over.get(slot.key)
     if (!this.#before.has(slot.key)) this.#before.set(slot.key, before)
-    const over = added(before, slot)
+    const over = added(before, slot, entry.receivedAtMs)
     this.#over.set(slot.key, over)
-    this.#finish.run(slot.key, slot.everyMs, JSON.stringify(over.ranges), over.mark ?? null)
+    this.#finish.run(slot.key, slot.everyMs, JSON.stringify(over.ranges), over.mark ?? null, over.usedMs)
     this.#written.push([entry, slot])
   }
 
@@ -211,24 +215,24 @@ export class Windows {
     this.#kept.set(nameOf(slot), entry)
   }
 
-  finishInMemory(slot: Slot): void {
-    this.#over.set(slot.key, added(this.#over.get(slot.key), slot))
+  finishInMemory(entry: Entry, slot: Slot): void {
+    this.#over.set(slot.key, added(this.#over.get(slot.key), slot, entry.receivedAtMs))
     this.#kept.delete(nameOf(slot))
   }
 
-  /** Inside a transaction: forgets windows that no message can be late for any more. */
+  /** Inside a transaction: forgets windows that no message can be late for any more, and marks of which none came for as long. */
   prune(beforeMs: number): void {
     for (const [key, over] of this.#over) {
       const ranges: number[] = []
       for (let i = 0; i < over.ranges.length; i += 2) {
         if (((over.ranges[i + 1] as number) + 1) * over.everyMs > beforeMs) ranges.push(over.ranges[i] as number, over.ranges[i + 1] as number)
       }
-      if (ranges.length === over.ranges.length) continue
+      if (over.ranges.length === 0 ? over.usedMs > beforeMs : ranges.length === over.ranges.length) continue
       if (ranges.length === 0) {
         this.#forget.run(key)
         this.#over.delete(key)
       } else {
-        this.#finish.run(key, over.everyMs, JSON.stringify(ranges), over.mark ?? null)
+        this.#finish.run(key, over.everyMs, JSON.stringify(ranges), over.mark ?? null, over.usedMs)
         this.#over.set(key, { ...over, ranges })
       }
     }
@@ -241,6 +245,8 @@ interface Over {
   readonly ranges: readonly number[]
   /** Of the record that left last. */
   readonly mark: string | undefined
+  /** When that was received. */
+  readonly usedMs: number
 }
 
 /** Ranges of one key; past it the two oldest become one, and the windows between them count as over. */
@@ -261,8 +267,8 @@ function isOver(over: Over | undefined, window: number): boolean {
   return false
 }
 
-function added(over: Over | undefined, { window, everyMs, mark }: Slot): Over {
-  if (window < 0) return { everyMs, ranges: [], mark }
+function added(over: Over | undefined, { window, everyMs, mark }: Slot, usedMs: number): Over {
+  if (window < 0) return { everyMs, ranges: [], mark, usedMs }
   const ranges: number[] = []
   let first = window
   let last = window
@@ -281,7 +287,7 @@ function added(over: Over | undefined, { window, everyMs, mark }: Slot): Over {
   }
   if (!placed) ranges.push(first, last)
   if (ranges.length > RANGES * 2) ranges.splice(1, 2)
-  return { everyMs, ranges, mark }
+  return { everyMs, ranges, mark, usedMs }
 }
 
 function textOr(value: SQLOutputValue | undefined): string | undefined {
@@ -298,4 +304,4 @@ CREATE TABLE IF NOT EXISTS kept (
   crc INTEGER NOT NULL, id BLOB NOT NULL, payload BLOB NOT NULL, state INTEGER NOT NULL DEFAULT 0, sealed INTEGER NOT NULL DEFAULT 0,
   on_withdrawal INTEGER NOT NULL DEFAULT 0, payload_if_withdrawn BLOB, withdrawn_crc INTEGER, mark TEXT
 ) STRICT;
-CREATE TABLE IF NOT EXISTS windows (key TEXT PRIMARY KEY, every_ms INTEGER NOT NULL, ranges TEXT NOT NULL, mark TEXT) STRICT;`
+CREATE TABLE IF NOT EXISTS windows (key TEXT PRIMARY KEY, every_ms INTEGER NOT NULL, ranges TEXT NOT NULL, mark TEXT, used_ms INTEGER) STRICT;`

@@ -34,6 +34,9 @@ const TABLE: readonly Row[] = [
   { method: 'POST',   url: '/v1/rules/activate', body: { hash: 'ab'.repeat(32), approve_widening: 'assessment 7' }, ok: 200, may: ['no', 'no', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/rules/rollback', body: {},                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/rules/discard', body: {},                                    ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/rules/shadow?sample=50&minutes=5', body: 'version: 1\n', headers: yaml, ok: 201, may: ['no',  'yes', 'no',  'no'] },
+  { method: 'GET',    url: '/v1/rules/shadow',                                               ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'DELETE', url: '/v1/rules/shadow',                                               ok: 200, may: ['no',  'yes', 'no',  'no'] },
   { method: 'GET',    url: '/v1/outputs',                                                    ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'GET',    url: CONSENT,                                                          ok: 200, may: ['no',  'no',  'yes', 'yes'] },
   { method: 'POST',   url: CONSENT, body: DENY,                                              ok: 200, may: ['no',  'no',  'yes', 'yes'] },
@@ -48,6 +51,21 @@ const TABLE: readonly Row[] = [
   { method: 'GET',    url: '/v1/machines',                                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/machines', body: { id: 'SN-2', fleet: 'north' },             ok: 201, may: ['no',  'yes', 'no',  'yes'] },
   { method: 'GET',    url: `/v1/why?machine=${CANARY_MACHINE}&output=planner`,               ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/learning',                                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/learning', body: {},                                         ok: 201, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'DELETE', url: '/v1/learning',                                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/recordings',                                                 ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/recordings', body: { to: 'A'.repeat(43), reason: 'preview of rules 8' }, ok: 201, may: ['no', 'no', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/recordings/r-0123456789abcdef/stop', body: {},               ok: 200, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'DELETE', url: '/v1/recordings/r-0123456789abcdef',                              ok: 204, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/dead-letters?limit=5',                                       ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/dead-letters/retry', body: {},                               ok: 200, may: ['no',  'yes', 'no',  'yes'] },
+  { method: 'POST',   url: '/v1/dead-letters/drop', body: { numbers: [7] },                  ok: 200, may: ['no',  'yes', 'no',  'yes'] },
+  { method: 'POST',   url: '/v1/trace', body: { machine: CANARY_MACHINE },                   ok: 201, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/trace', body: { machine: CANARY_MACHINE, values: true },     ok: 201, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'POST',   url: '/v1/trace', body: { operator: CANARY_OPERATOR },                 ok: 201, may: ['no',  'no',  'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/trace?after=0',                                              ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'DELETE', url: '/v1/trace',                                                      ok: 204, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'GET',    url: '/v1/tokens',                                                     ok: 200, may: ['no',  'no',  'no',  'yes'] },
   { method: 'POST',   url: '/v1/tokens', body: { name: 'grafana', role: 'viewer' },          ok: 201, may: ['no',  'no',  'no',  'yes'] },
   { method: 'DELETE', url: '/v1/tokens/grafana',                                             ok: 204, may: ['no',  'no',  'no',  'yes'] },
@@ -85,7 +103,7 @@ describe('who may what', () => {
 
   test('the table has every route there is', () => {
     const routes = adminRoutes({} as Control, {} as Tokens).map(({ method, path }) => `${method} ${path}`)
-    const pattern = (row: Row): string => `${row.method} ${(row.url.split('?')[0] ?? '').replace(CANARY_OPERATOR, '{operator}').replace('/grafana', '/{name}')}`
+    const pattern = (row: Row): string => `${row.method} ${(row.url.split('?')[0] ?? '').replace(CANARY_OPERATOR, '{operator}').replace('/grafana', '/{name}').replace('r-0123456789abcdef', '{id}')}`
     expect(new Set(TABLE.map(pattern))).toEqual(new Set(routes))
   })
 
@@ -108,6 +126,12 @@ describe('who may what', () => {
     expect(engineer).not.toHaveProperty('person')
     expect(engineer).toMatchObject({ messages: [{ result: 'forwarded' }, { result: 'closed' }] })
     expect(privacy).toMatchObject({ person: { no: true }, messages: [{ result: 'forwarded' }, { result: 'forbidden' }] })
+  })
+
+  test('what could tell what a person said is left out of a shadow run for those who may not read consent, until five machines had it', async () => {
+    const rowsFor = async (role: Role): Promise<unknown> => (await it.admin.inject({ url: '/v1/rules/shadow', headers: { authorization: `Bearer ${it.tokens[role]}` } })).json()
+    expect(await rowsFor('engineer')).toMatchObject({ few_machines_left_out: true, rows: [{ output: 'service', what: 'only_candidate' }, { output: 'planner', what: 'same' }] })
+    expect(await rowsFor('privacy')).toMatchObject({ few_machines_left_out: false, rows: [{ output: 'service' }, { output: 'planner', what: 'only_active' }, { output: 'planner', what: 'same' }] })
   })
 
   test('health, readiness, metrics and the document need no token on loopback; metrics do from elsewhere', async () => {

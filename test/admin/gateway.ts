@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdmin } from '../../src/admin/http.ts'
 import type { Admin, AdminOptions } from '../../src/admin/http.ts'
-import type { AuditEvent, Control, RulesState } from '../../src/admin/control.ts'
+import type { AuditEvent, Control, LearnReport, Recording, RulesState, ShadowView, TracePage } from '../../src/admin/control.ts'
 import { openTokens } from '../../src/admin/tokens.ts'
 import type { Role } from '../../src/admin/tokens.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
@@ -45,6 +45,18 @@ export async function startAdmin(options: Partial<Pick<AdminOptions, 'log' | 'me
   return { admin, tokens: { viewer: made('viewer'), engineer: made('engineer'), privacy: made('privacy'), admin: made('admin') }, audited, changes, data, clock }
 }
 
+const SHADOW: ShadowView = {
+  candidate: { hash: 'ef'.repeat(32), policy: 'awp-2026-12' }, active: { hash: 'ab'.repeat(32), policy: 'awp-2026-11' }, by: 'tuning', samplePercent: 10, startedAtMs: NOW, endsAtMs: NOW + 3_600_000,
+  endedAtMs: undefined, ended: undefined, seen: 1_000, compared: 100, skipped: 0, further: 0, difference: '1 widened, 0 narrowed, 0 changed', asksAgain: ['improve.statistics'], noticeAgain: true,
+  rows: [
+    { output: 'service', stream: 'status', field: 'seq', what: 'only_candidate', reason: '', count: 100, machines: 1, hangsOnPerson: false },
+    { output: 'planner', stream: 'status', field: '', what: 'only_active', reason: 'closed', count: 7, machines: 1, hangsOnPerson: true },
+    { output: 'planner', stream: 'status', field: '', what: 'same', reason: '', count: 93, machines: 5, hangsOnPerson: true },
+  ],
+}
+
+const TRACE: Omit<TracePage, 'entries' | 'about'> = { id: 1, machine: CANARY_MACHINE, operator: undefined, values: true, personal: true, endsAtMs: NOW + 600_000, ended: undefined, skipped: 0, dropped: 0 }
+
 /** One set active, a wider one waits. */
 const RULES: RulesState = {
   active: undefined, refused: undefined, previous: { hash: 'cd'.repeat(32), policy: 'awp-2026-10' },
@@ -53,6 +65,22 @@ const RULES: RulesState = {
     changes: [{ verdict: 'widened', comparable: true, where: 'outputs.planner.streams.status.fields.seq', consent: ['yes'], countries: ['everywhere'], before: 'nothing', after: 'keep', why: '' }],
     approvals: [{ by: 'dpo', atMs: NOW, reason: 'assessment 7' }],
   },
+}
+
+const LEARNING: LearnReport = {
+  running: false, ended: 'over', stream: undefined, sinceMs: NOW, untilMs: NOW + 3_600_000, messages: { read: 12, passedOver: 0, unreadable: 1, cut: 0 }, more: 2,
+  rows: [
+    {
+      kind: 'field', stream: 'status' as StreamId, message: 'awp.v1.Status', at: '99', wire: 'varint', smallest: 1, largest: 2, count: 12, machines: 3, firstMs: NOW, lastMs: NOW,
+      proto: 'uint64 field_99 = 99;', rules: 'fields: { "awp.v1.Status.field_99": { class: additional, personal: always } }', next: 'Add it to awp.v1.Status.',
+    },
+    { kind: 'topic', stream: undefined, message: undefined, at: 'up/{fleet}/{machine}/{word}', wire: undefined, smallest: 4, largest: 4, count: 1, machines: 100, firstMs: NOW, lastMs: NOW, proto: undefined, rules: undefined, next: 'Write a stream.' },
+  ],
+}
+
+const RECORDING: Recording = {
+  id: 'r-0123456789abcdef', file: '/var/lib/parapet/recordings/r-0123456789abcdef.rec', running: false, ended: 'asked', by: 'test-privacy', to: 'ab'.repeat(8), stream: 'status' as StreamId,
+  startedMs: NOW, untilMs: NOW + 900_000, deletedMs: NOW + 604_800_000, bytes: 4_096, messages: 7, people: 2, leftOut: { no: 1, deviceSetting: 3 }, held: false,
 }
 
 function testControl(changes: ConsentChange[]): Control {
@@ -65,7 +93,8 @@ function testControl(changes: ConsentChange[]): Control {
       name: 'depot-7', version: '0.0.0-test', startedAtMs: NOW, trial: false,
       listeners: [{ name: 'terminals', host: '127.0.0.1', port: 1883, tls: false, connections: 3 }],
       bridges: [{ name: 'cloud', recipient: 'oem-cloud' as RecipientId, connected: false, waiting: 12 }],
-      machines: 1, operators: 1, sessions: 1, outbox: { records: 12, bytes: 3400, limitBytes: 4_294_967_296, oldestAtMs: NOW }, ledger: { seq: 41, healthy: true },
+      machines: 1, operators: 1, sessions: 1, outbox: { records: 12, bytes: 3400, limitBytes: 4_294_967_296, oldestAtMs: NOW, deadLetters: 3 }, ledger: { seq: 41, healthy: true },
+      recipients: [{ recipient: 'site-planner' as RecipientId, sessions: 2, connected: 1, records: 40, bytes: 9_000, oldestAtMs: NOW }],
       rules: { hash: 'ab'.repeat(32), policy: 'awp-2026-11', activeSinceMs: NOW },
     }),
     rules: () => ({
@@ -80,6 +109,18 @@ function testControl(changes: ConsentChange[]): Control {
     approveRules: () => Promise.resolve(RULES),
     rollbackRules: () => Promise.resolve(RULES),
     discardRules: () => Promise.resolve(RULES),
+    startShadow: () => Promise.resolve(SHADOW),
+    shadow: () => SHADOW,
+    stopShadow: () => SHADOW,
+    startTrace: ({ machine, operator, values, personal }) => ({ ...TRACE, machine, operator, values, personal }),
+    trace: () => ({
+      ...TRACE, about: [CANARY_OPERATOR],
+      entries: [{
+        seq: 1, atMs: NOW, machine: CANARY_MACHINE, stream: 'status', bytes: 60, refused: undefined, person: 'a known person is signed on', furtherOutputs: 0,
+        outputs: [{ output: 'planner', result: 'closed', text: 'the legal basis is not met', why: 'closed: consent in DE, and the operator said no', bytes: undefined, topic: undefined, ifNobodyKnown: false, thinned: false, fields: [{ path: 'soc', action: 'drop', why: 'the output is closed', withYes: undefined, before: '"CANARY"', after: undefined }], furtherFields: 0 }],
+      }],
+    }),
+    stopTrace: () => {},
     changeConsent: (change) => {
       known(change.operator)
       changes.push(change)
@@ -114,8 +155,20 @@ function testControl(changes: ConsentChange[]): Control {
       if (entry.id === CANARY_MACHINE) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id exists.', 'Choose another id.')
       return Promise.resolve({ ...machine, id: entry.id, fleet: entry.fleet, credential: password === undefined ? undefined : 'scrypt$CANARY' })
     },
+    learned: () => LEARNING,
+    startLearning: ({ stream }) => ({ ...LEARNING, running: true, stream }),
+    stopLearning: () => LEARNING,
+    recordings: () => [RECORDING],
+    startRecording: (_request, { by }) => ({ ...RECORDING, running: true, ended: undefined, by }),
+    stopRecording: (id) => ({ ...RECORDING, id }),
+    deleteRecording: (id) => {
+      if (id !== RECORDING.id) throw new GatewayError('UNKNOWN-RECORDING', 'There is no recording of this id.')
+    },
     sessions: () => [{ machine: CANARY_MACHINE, operator: CANARY_OPERATOR, sinceMs: NOW }],
     outputs: () => [{ id: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, purpose: 'improve.statistics' as PurposeId, topic: 'out/planning/{machine_id}', qos: 1, via: ['local'], stopped: false, forwarded: 7, withheld: { closed: 5 } }],
+    deadLetters: ({ after }) => (after > 0 ? [] : [{ number: 7, output: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, stream: 'status' as StreamId, refusedBy: ['cloud'], code: '0x99', bytes: 99, receivedAtMs: NOW, untilMs: NOW + 604_800_000 }]),
+    retryDeadLetters: (numbers) => numbers?.length ?? 1,
+    dropDeadLetters: (numbers) => numbers?.length ?? 1,
     why: (id, output) => (id !== CANARY_MACHINE ? undefined : {
       machine: id, output, connected: true, country: 'DE', basis: 'consent', next: 'Wait for a message.',
       messages: [{ atMs: NOW, stream: 'status' as StreamId, result: 'forwarded' }, { atMs: NOW, stream: 'status' as StreamId, result: 'forbidden' }],

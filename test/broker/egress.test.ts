@@ -240,6 +240,24 @@ describe('persistent sessions', () => {
     expect([got(again)[0], of('deliver.queue_full')]).toEqual([`${PLANNING} 5 q1`, 5])
   })
 
+  it('tell how much waits for the recipient and since when, acknowledged messages not, and not for whom', async () => {
+    const { port, egress, publish } = await stage()
+    expect(egress.waiting()).toEqual([])
+    await subscriber(port, 'oem-cloud', [{ topic: 'out/+/+', qos: 1 }])
+    const away = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false, clientId: 'away' })
+    const there = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false, clientId: 'there' })
+    away.destroy()
+    await until(() => egress.waiting()[0]?.connected === 1)
+    for (const receivedAtMs of [7, 8]) await publish(record('planner-co', PLANNING, 'twelve bytes', { receivedAtMs }))
+    await until(() => got(there).length === 2)
+    const each = 12 + PLANNING.length + 64
+    expect(egress.waiting()).toEqual([{ recipient: 'planner-co', sessions: 2, connected: 1, records: 4, bytes: 4 * each, oldestAtMs: 7 }])
+    there.send(...there.packets.flatMap((packet): Packet[] => (packet.cmd === 'publish' ? [{ cmd: 'puback', messageId: packet.messageId! }] : [])))
+    await until(() => egress.waiting()[0]?.records === 2)
+    egress.purge((one) => one.receivedAtMs === 7)
+    expect(egress.waiting()).toMatchObject([{ records: 1, bytes: each, oldestAtMs: 8 }])
+  })
+
   it('are purged by one call, retained copies as well', async () => {
     const { port, publish, egress } = await stage()
     const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })

@@ -6,7 +6,8 @@ import type { Packet } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
 import { GUARD_LIMITS, Guard, Watch } from '../../src/broker/guard.ts'
 import type { GuardLimits, HeldBudget } from '../../src/broker/guard.ts'
-import { RawClient, pause, publishPacket, startIngress, until } from './stage.ts'
+import { Unacknowledged } from '../../src/broker/unacknowledged.ts'
+import { RawClient, pause, publishPacket, record, startEgress, startIngress, until } from './stage.ts'
 
 const CONNECT = generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: 'x', keepalive: 0, username: 'SN-1' })
 const monotonic = (): number => performance.now()
@@ -80,6 +81,68 @@ describe.concurrent('connections that are closed, and why', () => {
     peer.destroy()
     server.close()
     expect(reasons).toEqual(['slow_reader'])
+  })
+})
+
+describe('acknowledgements', () => {
+  const [puback, pubrec, pubcomp] = [4, 5, 7]
+  const out = (qos: 0 | 1 | 2, id: number, size = 3) => generate(publishPacket('out/a', Buffer.alloc(size), qos, id))
+  const pubrel = (id: number) => generate({ cmd: 'pubrel', messageId: id })
+
+  it.each<[string, string, Buffer[], number, boolean]>([
+    ['PUBACK for QoS 1', 'MQTT-4.3.2-2', [out(1, 7)], puback, true],
+    ['PUBREC for QoS 1', 'MQTT-4.3.2-2', [out(1, 7)], pubrec, false],
+    ['PUBCOMP for QoS 1', 'MQTT-4.3.2-2', [out(1, 7)], pubcomp, false],
+    ['PUBREC for QoS 2', 'MQTT-4.3.3-2', [out(2, 7)], pubrec, true],
+    ['PUBACK for QoS 2', 'MQTT-4.3.3-2', [out(2, 7)], puback, false],
+    ['PUBCOMP for QoS 2 before PUBREL', 'MQTT-4.3.3-1', [out(2, 7)], pubcomp, false],
+    ['PUBCOMP for PUBREL', 'MQTT-4.3.3-2', [out(2, 7), pubrel(7)], pubcomp, true],
+    ['PUBREC once more after PUBREL', 'MQTT-4.3.3-1', [out(2, 7), pubrel(7)], pubrec, true],
+    ['PUBACK for PUBREL', 'MQTT-4.3.3-2', [out(2, 7), pubrel(7)], puback, false],
+    ['PUBCOMP for the PUBREL of an earlier connection', 'MQTT-4.4.0-1', [pubrel(7)], pubcomp, true],
+    ['PUBREC under an id that waits for nothing', '4.8', [out(1, 8), out(0, 0)], pubrec, true],
+    ['PUBREC for QoS 1, behind a long message', 'MQTT-4.3.2-2', [out(0, 0, 20_000), out(1, 7, 300)], pubrec, false],
+  ])('%s (%s)', (_what, _clause, sent, type, expected) => {
+    const unacknowledged = new Unacknowledged()
+    for (const bytes of sent) unacknowledged.left(bytes)
+    expect(unacknowledged.answers(type, 7)).toBe(expected)
+  })
+
+  it('what is due does not depend on how the bytes were cut', () => {
+    const packet = fc.oneof(
+      fc.record({ qos: fc.constantFrom<0 | 1 | 2>(0, 1, 2), id: fc.integer({ min: 1, max: 9 }), size: fc.constantFrom(0, 1, 117, 118, 130, 17_000) }).map(({ qos, id, size }) => out(qos, id, size)),
+      fc.integer({ min: 1, max: 9 }).map(pubrel),
+      fc.constantFrom<Packet>({ cmd: 'pingresp' }, { cmd: 'puback', messageId: 3 }, { cmd: 'suback', messageId: 3, granted: [1] }).map((other) => generate(other)),
+    )
+    fc.assert(fc.property(fc.array(packet, { maxLength: 12 }), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 8 }), (sent, cuts) => {
+      const [whole, cut] = [new Unacknowledged(), new Unacknowledged()]
+      for (const bytes of sent) whole.left(bytes)
+      const all = Buffer.concat(sent)
+      for (let at = 0, turn = 0; at < all.length; turn++) {
+        const size = turn % 5 === 4 ? 5_000 : cuts[turn % cuts.length]!
+        cut.left(all.subarray(at, at + size))
+        at += size
+      }
+      for (let id = 1; id <= 9; id++) {
+        // The one that is due is taken out by it: asked last.
+        const asked = [pubrec, pubcomp, puback].map((type) => [whole.answers(type, id), cut.answers(type, id)])
+        expect(asked.map(([one]) => one)).toEqual(asked.map(([, other]) => other))
+      }
+    }), { numRuns: 200 })
+  })
+
+  it.each<[1 | 2, Packet['cmd']]>([[1, 'pubrec'], [1, 'pubcomp'], [2, 'puback'], [2, 'pubcomp']])('QoS %i: %s ends the connection of a recipient [MQTT-4.8.0-1]', async (qos, cmd) => {
+    const stage = await startEgress()
+    using client = new RawClient(stage.port)
+    await client.connect('planner-co')
+    client.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: 'out/planning/+', qos }] })
+    await client.next('suback')
+    void stage.publish(record('planner-co', 'out/planning/m1', 'x', { qos }))
+    const { messageId } = await client.next('publish')
+    client.send({ cmd, messageId } as Packet)
+    await client.closed
+    expect(stage.of('kill.protocol')).toBe(1)
+    await stage.close()
   })
 })
 

@@ -55,7 +55,7 @@ describe('without TLS', () => {
     const { listener, arrivals } = await start({ host })
     connectPlain(listener.port, listener.host).end()
     await until(() => arrivals.length === 1)
-    expect(arrivals[0]).toEqual({ plain: true, certificate: undefined })
+    expect(arrivals[0]).toEqual({ plain: true, certificate: undefined, address: listener.host })
   })
 
   it.each(['0.0.0.0', '::', '192.0.2.1', 'gateway.example', '127.0.0.1.example'])('not on %s', async (host) => {
@@ -98,7 +98,7 @@ describe('with TLS', () => {
   ])('%s is the name', async (_what, { cert, key }, name) => {
     const { listener, arrivals } = await start({ tls })
     expect(await dial(listener.port, { cert, key })).toBe('open')
-    expect(arrivals).toEqual([{ plain: false, certificate: name }])
+    expect(arrivals).toEqual([{ plain: false, certificate: name, address: '127.0.0.1' }])
   })
 
   it.each([
@@ -120,7 +120,7 @@ describe('with TLS', () => {
   it('without a CA nobody has a certificate, and nobody is plain', async () => {
     const { listener, arrivals } = await start({ tls: { cert: server.cert, key: server.key } })
     expect(await dial(listener.port, {})).toBe('open')
-    expect(arrivals).toEqual([{ plain: false, certificate: undefined }])
+    expect(arrivals).toEqual([{ plain: false, certificate: undefined, address: '127.0.0.1' }])
   })
 
   it('bytes that are not TLS do no harm', async () => {

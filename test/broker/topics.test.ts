@@ -128,7 +128,7 @@ describe('building an output topic', () => {
 
   it('fills the placeholders', () => expect(fill({ stream: 'status', machine_id: 'q8Zk' })).toBe('out/status/q8Zk'))
   it('keeps an empty first level', () => expect(formatTopic(parseTemplate('/a/{x}'), () => 'b')).toBe('/a/b'))
-  it.each(['', 'a/b', '+', '#', 'a\u0000', '$x', 'a\uD800', 'x'.repeat(257)])('refuses the value %j', (machine_id) =>
+  it.each(['', 'a/b', '+', '#', 'a\u0000', 'a\n', 'a\u0085', 'a\uFFFE', 'a\u{1FFFF}', '$x', 'a\uD800', 'x'.repeat(257)])('refuses the value %j', (machine_id) =>
     expect(fill({ stream: 'status', machine_id })).toBeUndefined())
   it('refuses a missing value', () => expect(fill({ stream: 'status' })).toBeUndefined())
   it('refuses a result that is too long', () => {

@@ -357,7 +357,7 @@ describe('parapet machines add', () => {
     for (const comment of text.match(/#.*/g) ?? []) expect(registry(io)).toContain(comment)
   })
 
-  test.each([['1001'], ['NO'], ['on'], ['a: b'], ['it\'s "it"'], ['ü-7'], ['null'], ['- x'], ['1e3'], ['a\u0085b'], ['~']])('an id that YAML would read otherwise: %j', async (id) => {
+  test.each([['1001'], ['NO'], ['on'], ['a: b'], ['it\'s "it"'], ['ü-7'], ['null'], ['- x'], ['1e3'], ['~']])('an id that YAML would read otherwise: %j', async (id) => {
     const io = folder()
     expect(await runCommand(['machines', 'add', '--fleet', id, '--no-credential', '--', id], io)).toBe(0)
     expect(machines(io)[id]).toEqual({ fleet: id, model: 'unknown' })
@@ -371,6 +371,7 @@ describe('parapet machines add', () => {
     ['machines add SN-1 --fleet north',        'SN-1: { fleet: a, model: b }', 1, 'A machine of this id is in the registry.'],
     ['machines add a/b --fleet north',         REGISTRY,                       1, 'cannot stand in a topic'],
     ['machines add SN-3 --fleet +',            REGISTRY,                       1, 'cannot stand in a topic'],
+    ['machines add \'a\u0085b\' --fleet north', REGISTRY,                    1, 'cannot stand in a topic'],
     ['machines add SN-3 --fleet n',            'machines: { SN-1: { fleet: a, model: b } }', 1, 'are written on one line'],
     ['machines add SN-3 --fleet n --file config', REGISTRY,                    1, 'is not a YAML file'],
     ['machines add SN-3 --fleet n --file nix.yaml', REGISTRY,                  1, 'cannot be read'],

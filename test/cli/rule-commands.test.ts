@@ -134,7 +134,7 @@ describe('parapet test', () => {
     const sealed = text.replace(/driver: \{ consent: .*\n/, 'driver: { consent: { encrypt: {} }, no_consent: drop }\n')
     const given = 'given: { stream: report, country: DE, operator: P7, consent: { plan: granted }, message: { machine: SN-1, at_s: 1763888864, driver: P7, load_kg: 137 } }'
     const expecting = (machine: string): string => `  - name: machine ${machine}\n    ${given}\n    expect: { planner: { machine: ${machine}, at_s: 1763888400, driver: $sealed, load_kg: 150 } }\n`
-    const { out } = await run('test', written('sealed.yaml', `${sealed}tests:\n${expecting('$any')}${expecting('$sealed')}`))
+    const { out } = await run('test', written('sealed.yaml', `${sealed}accept: [{ code: rotate-never-person, at: planner.driver, why: the planner opens it }]\ntests:\n${expecting('$any')}${expecting('$sealed')}`))
     expect(out).toContain('ok    machine $any\nFAIL  machine $sealed')
     expect(out).toContain('because   the value is not encrypted')
   })

@@ -45,7 +45,7 @@ describe('an empty file is a gateway', () => {
         admin: { host: '127.0.0.1', port: 8080, tls: undefined, loopback: true },
       },
       bridges: new Map(),
-      limits: { packetBytes: 262_144, connections: 10_000, messagesPerSecond: 200, unanswered: 64, outboxBytes: 4_294_967_296, connectTimeMs: 5_000, packetTimeMs: 10_000 },
+      limits: { packetBytes: 262_144, connections: 10_000, messagesPerSecond: 200, unanswered: 64, outboxBytes: 4_294_967_296, connectTimeMs: 5_000, packetTimeMs: 10_000, addressConnects: undefined, identityConnectsPerMinute: 60 },
       logLevel: 'info',
       verifyEvery: 100,
     })

@@ -39,11 +39,51 @@ describe('a mistake is reported where it is, with what to do', () => {
   })
 })
 
-describe('the advice works', () => {
-  test.each(MISTAKES.filter((mistake) => mistake.mended !== undefined))('$name', (mistake) => {
-    const [[from] = ['', '']] = mistake.edits
-    const loaded = load(GOOD.replace(from, () => mistake.mended as string))
-    expect(loaded.findings.filter((finding) => finding.code === mistake.code)).toEqual([])
+/** What the message tells to write instead of the word at its place; undefined when it tells something else. */
+function corrected(mistake: Mistake): string | undefined {
+  const { text } = apply(mistake)
+  const finding = load(text).findings.find((one) => one.code === mistake.code)
+  const meant = /Did you mean "([^"]+)"\?$/.exec(finding?.text ?? '')?.[1]
+  if (finding === undefined || meant === undefined) return undefined
+  const lines = text.split('\n')
+  const line = lines[finding.place.line - 1] as string
+  const [before, after] = [line.slice(0, finding.place.col - 1), line.slice(finding.place.col - 1)]
+  lines[finding.place.line - 1] = before + after.replace(/^(\*|"|msg\.)?[\w.-]+/, (_word, sign = '') => `${sign}${meant}`)
+  return lines.join('\n')
+}
+
+/** The file after somebody did what the message says, as the table writes it. */
+function mended(mistake: Mistake): string | undefined {
+  if (mistake.mended === undefined) return undefined
+  if (typeof mistake.mended !== 'string') return apply(mistake, mistake.mended).text
+  const marked = mistake.edits.findIndex(([, to]) => to.includes('▸'))
+  const instead = mistake.edits.at(marked)?.[0] ?? ''
+  return apply(mistake, mistake.edits.map(([from, to]) => [from, from === instead ? mistake.mended as string : to])).text
+}
+
+describe('who does what the message says has a file that is accepted', () => {
+  test.each(MISTAKES)('$name: $code', (mistake) => {
+    const files = [mended(mistake), corrected(mistake)].filter((text) => text !== undefined)
+    expect(files).not.toEqual([])
+    for (const text of files) {
+      const { findings, policy } = load(text)
+      expect(findings.map((one) => `${one.place.line}:${one.place.col} ${one.severity} ${one.code} ${one.text}`).filter((one) => one.includes(' error ') || one.includes(` ${mistake.code} `))).toEqual([])
+      expect(policy).toBeDefined()
+    }
+  })
+
+  test('the word that a message proposes is put in by the test itself', () => {
+    expect(MISTAKES.filter((mistake) => corrected(mistake) !== undefined).length).toBeGreaterThan(25)
+  })
+
+  test('and what a message spells out stands in the file that followed it', () => {
+    const strange = MISTAKES.filter((mistake) => mistake.mended !== undefined).flatMap((mistake) => {
+      const text = load(apply(mistake).text).findings.find((finding) => finding.code === mistake.code)?.text ?? ''
+      const spelt = [...text.matchAll(/(?:Write|Add) `([a-z_]+: [^`…]+)`/g)].map((match) => match[1] as string).filter((one) => !/[A-Z]{3}/.test(one))
+      return spelt.filter((one) => !(mended(mistake) as string).includes(one)).map((one) => `${mistake.name}: ${one}`)
+    })
+    // The one offers two ways, of which the table takes the second; the other has its first way in the row after it.
+    expect(strange).toEqual(['a coordinate addressed directly: position: { grid: 1km }', 'arrival tells the time: emit: { every: 15m, hold: true }'])
   })
 })
 

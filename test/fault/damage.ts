@@ -136,7 +136,7 @@ async function fill(file: string): Promise<ReadonlyMap<string, OutboxRecord>> {
     outbox.accept(record)
     if (n % 20 === 19) await new Promise<void>((done) => outbox.committed(() => done()))
   }
-  outbox.sessions.save({ key: 'k', user: 'oem-cloud', recipient: 'oem-cloud' as RecipientId, filters: new Map([['out/x/+', 1]]) })
+  outbox.sessions.save({ key: 'k', user: 'oem-cloud', recipient: 'oem-cloud' as RecipientId, filters: new Map([['out/x/+', 1]]) }, () => undefined)
   await outbox.close()
   return stored
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { UndeliverableError } from '../../src/domain/errors.ts'
 import type { MachineId, OperatorId, OutputId } from '../../src/domain/ids.ts'
 import type { Clock, OutboxRecord } from '../../src/domain/ports.ts'
 import { checkSqlite } from '../../src/outlet/database.ts'
@@ -74,7 +75,7 @@ describe('the file', () => {
     const columns = (table: string): unknown[] => db.prepare(`SELECT name FROM pragma_table_info('${table}')`).all().map((row) => row['name'])
     expect(columns('records')).toEqual([
       'seq', 'envelope', 'via', 'machine_order', 'acquired_ms', 'received_ms', 'expires_ms', 'crc', 'id', 'payload', 'state', 'sealed', 'on_withdrawal',
-      'payload_if_withdrawn', 'withdrawn_crc',
+      'payload_if_withdrawn', 'withdrawn_crc', 'dead_ms', 'dead_code',
     ])
     expect(columns('envelopes')).toEqual([
       'envelope', 'output', 'recipient', 'stream', 'topic', 'qos', 'retain', 'machine', 'holder', 'subjects', 'purpose', 'basis', 'country', 'consent_seq',
@@ -424,6 +425,64 @@ describe('housekeeping', () => {
     expect([...outbox.machinesWithSubjects()].sort()).toEqual(['SN-1', 'SN-3'])
     await outbox.close()
     expect([...open().machinesWithSubjects()].sort()).toEqual(['SN-1', 'SN-3'])
+  })
+
+  test('it says since when something waits: not what is held or dead, and not what has left', async () => {
+    const outbox = open({ held: (one) => one.subjects.includes('op-held' as OperatorId) })
+    expect(outbox.oldestAtMs).toBeUndefined()
+    outbox.accept(record({ receivedAtMs: NOW + 1, subjects: ['op-held'] as OperatorId[], variant: null }))
+    for (let i = 2; i <= 4; i++) outbox.accept(record({ receivedAtMs: NOW + i }))
+    expect(outbox.oldestAtMs).toBe(NOW + 1)
+    await committed(outbox)
+    outbox.purge({ subject: 'op-held' as OperatorId }, 'withdrawal')
+    expect(outbox.oldestAtMs).toBe(NOW + 2)
+    const cloud = new TestOutlet('cloud')
+    outbox.attach(cloud)
+    await turns()
+    const seen: (number | undefined)[] = []
+    for (const answer of [new UndeliverableError('0x99'), undefined, undefined]) {
+      cloud.open.shift()!.done(answer)
+      await turns()
+      seen.push(outbox.oldestAtMs)
+    }
+    expect(seen).toEqual([NOW + 3, NOW + 4, undefined])
+    outbox.detach('cloud')
+    outbox.accept({ ...record({ receivedAtMs: NOW + 9 }), slot: { key: 'k', window: 1, everyMs: 900_000 }, untilMs: NOW + 900_000 })
+    await committed(outbox)
+    expect(outbox.oldestAtMs).toBe(NOW + 9)
+    await outbox.close()
+    expect(open().oldestAtMs).toBe(NOW + 9)
+  })
+
+  test('what waits for a bridge that was removed is given up and counted; what waits for others as well goes to them, and a hold keeps its copy', async () => {
+    const first = open()
+    first.accept(record({ payload: 'cloud alone', via: ['cloud'] }))
+    first.accept(record({ payload: 'both', via: ['cloud', 'app'], subjects: [] }))
+    first.accept(record({ payload: 'app alone', via: ['app'] }))
+    first.accept(record({ payload: 'evidence', via: ['cloud'], subjects: ['op-held'] as OperatorId[] }))
+    await committed(first)
+    await first.close()
+    const outbox = open({ held: (one) => one.subjects.includes('op-held' as OperatorId) })
+    const gone: string[] = []
+    const told = outbox.useDestinations(new Set(['app']), (one, name) => void gone.push(`${name} ${Buffer.from(one.payload).toString()}`))
+    expect(told).toEqual([{ name: 'cloud', records: 3 }])
+    await turns()
+    expect(gone).toEqual(['cloud cloud alone', 'cloud both', 'cloud evidence'])
+    expect(outbox.depth).toBe(3)
+    const app = new TestOutlet('app', true)
+    outbox.attach(app)
+    // Rules that were approved before may name it still.
+    outbox.accept(record({ payload: 'later', via: ['cloud'] }))
+    outbox.accept(record({ payload: 'nor this one', via: ['other'] }))
+    await turns()
+    expect(app.payloads).toEqual(['both', 'app alone'])
+    expect(gone.slice(3)).toEqual(['cloud later', 'other nor this one'])
+    expect(outbox.depth).toBe(1)
+    expect(outbox.counts()).toEqual([])
+    await outbox.close()
+    const again = open()
+    expect([again.depth, again.useDestinations(new Set(['app']), () => undefined)]).toEqual([1, []])
+    expect(again.purge({ subject: 'op-held' as OperatorId }, 'erasure').purged).toBe(1)
   })
 
   test('expired records go by themselves', async () => {

@@ -5,9 +5,10 @@
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { OperatorId, OutputId, PurposeId, RecipientId } from '../../src/domain/ids.ts'
-import type { PurgeSelector } from '../../src/domain/ports.ts'
+import type { OutboxRecord, PurgeReason, PurgeSelector } from '../../src/domain/ports.ts'
 import { localOutlet } from '../../src/outlet/local.ts'
 import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
 import { covers } from '../../src/outlet/selector.ts'
@@ -33,13 +34,19 @@ afterEach(async () => {
   for (const folder of folders) rmSync(folder, { recursive: true })
 })
 
-async function house(from?: House): Promise<House> {
+interface Terms {
+  readonly held?: (record: OutboxRecord) => boolean
+  readonly knows?: (output: OutputId) => boolean
+}
+
+async function house(from?: House, terms: Terms = {}): Promise<House> {
   const folder = mkdtempSync(join(tmpdir(), 'parapet-sessions-'))
   folders.push(folder)
   // What kill -9 at this instant would leave.
   if (from !== undefined) cpSync(from.folder, folder, { recursive: true })
-  const outbox = openOutbox({ file: join(folder, 'outbox.db') })
-  const egress = await startEgress({ store: outbox.sessions, onDelivered: outbox.onDelivered })
+  const { held, knows } = terms
+  const outbox = openOutbox({ file: join(folder, 'outbox.db'), ...(held === undefined ? {} : { held }) })
+  const egress = await startEgress({ store: outbox.sessions, onDelivered: outbox.onDelivered, held, knows })
   outbox.attach(localOutlet({
     publish: (one, done) => egress.egress.publish(one, (sessions) => done(undefined, sessions)),
     cut: async (selector) => {
@@ -160,6 +167,27 @@ describe('a persistent session', () => {
     expect(first.outbox.stats.commits - commits).toBeLessThan(5)
   })
 
+  test('that subscribes and unsubscribes by turns shares commits, and what it said last is on the disk when it is answered', async () => {
+    const first = await house()
+    const client = await planner(first, [FILTER])
+    const { commits } = first.outbox.stats
+    const began = performance.now()
+    for (let i = 0; i < 10; i++) {
+      client.send({ cmd: 'unsubscribe', messageId: 2 + 2 * i, unsubscriptions: [FILTER] }, { cmd: 'subscribe', messageId: 3 + 2 * i, subscriptions: [{ topic: FILTER, qos: 1 }] })
+      await client.next('suback')
+    }
+    // At most one each 50 ms, however fast it asks; without that it would be 20 within a few milliseconds.
+    const slots = Math.ceil((performance.now() - began) / 50) + 2
+    expect(first.outbox.stats.commits - commits).toBeLessThanOrEqual(slots)
+    client.send({ cmd: 'unsubscribe', messageId: 99, unsubscriptions: [FILTER] })
+    await until(() => client.ids('unsuback').includes(99))
+    const second = await house(first)
+    await send(second, 'one')
+    const again = await planner(second)
+    await pause(50)
+    expect(payloads(again)).toEqual([])
+  })
+
   test('that left in good order finds its messages under their ids, marked as sent before [MQTT-4.4.0-1]', async () => {
     const first = await house()
     const client = await planner(first, [FILTER])
@@ -236,6 +264,130 @@ describe('a withdrawal', () => {
     expect(payloads(again)).toEqual(['coarse position'])
     expect(second.outbox.depth).toBe(0)
   })
+})
+
+describe('a legal hold', () => {
+  const ada = 'op-ada' as OperatorId
+  let isHeld: boolean
+  const terms: Terms = { held: (one) => isHeld && one.subjects.includes(ada) }
+
+  beforeEach(() => {
+    isHeld = true
+  })
+
+  /** What lies in the outbox's file about somebody: `state payload`. 1 = held. */
+  function stored({ folder }: House): string[] {
+    const copy = mkdtempSync(join(tmpdir(), 'parapet-sessions-'))
+    folders.push(copy)
+    cpSync(folder, copy, { recursive: true })
+    const db = new DatabaseSync(join(copy, 'outbox.db'))
+    const rows = db.prepare('SELECT state, payload FROM records UNION ALL SELECT \'waits\', payload FROM waiting ORDER BY 2').all()
+    db.close()
+    return rows.map((row) => `${String(row['state'])} ${Buffer.from(row['payload'] as Uint8Array).toString()}`)
+  }
+  const withdraw = (of: House, selector: PurgeSelector, reason: PurgeReason): { held: number } => {
+    const gone = of.egress.egress.purge((one) => covers(selector, one), reason)
+    const { held } = of.outbox.purge(selector, reason)
+    return { held: held + gone.held }
+  }
+
+  const reasons: readonly PurgeReason[] = ['withdrawal', 'erasure', 'device_setting', 'expiry']
+  test.each(reasons.flatMap((reason) => [[reason, 'absent', true], [reason, 'connected', false]] as const))('keeps what %s covers of what waits for a session that is %s: on the disk, and nothing of it leaves', async (reason, _, leaves) => {
+    const first = await house(undefined, terms)
+    const client = await planner(first, [FILTER])
+    if (leaves) await gone(client)
+    await send(first, 'mine', 'fine position')
+    if (leaves) await until(() => first.outbox.depth === 0)
+    else await until(() => publishes(client).length === 2)
+    await pause(80)
+    expect(withdraw(first, { subject: ada }, reason).held).toBe(2)
+    client.destroy()
+    await pause(30)
+    const again = await planner(first)
+    await pause(80)
+    expect(stored(first)).toEqual(['1 fine position', '1 mine'])
+    const second = await house(first, terms)
+    const later = await planner(second)
+    await pause(80)
+    expect([payloads(again), payloads(later), second.outbox.depth]).toEqual([[], [], 2])
+
+    isHeld = false
+    expect(second.outbox.purge({ subject: ada }, 'erasure').purged).toBe(2)
+    expect(stored(second)).toEqual([])
+  })
+
+  test('keeps one copy of what waits for several sessions, and the retained one is that', async () => {
+    const first = await house(undefined, terms)
+    await gone(await planner(first, [FILTER]))
+    const other = new RawClient(first.egress.port)
+    open.push({ close: () => other.destroy() })
+    await other.connect('planner-co', { clean: false, clientId: 'second' })
+    other.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: FILTER, qos: 1 }] })
+    await other.next('suback')
+    await gone(other)
+    first.outbox.accept({ ...record({ payload: 'mine', recipient: 'planner-co' as RecipientId, topic: 'out/planning/q8Zk', via: ['local'], variant: null }), retain: true })
+    await until(() => first.outbox.depth === 0)
+    await pause(80)
+    const second = await house(first, terms)
+    expect(withdraw(second, { subject: ada }, 'withdrawal').held).toBe(1)
+    await pause(80)
+    expect(stored(second)).toEqual(['1 mine'])
+  })
+
+  test('leaves what it does not ask for to the withdrawal', async () => {
+    const first = await house(undefined, { held: () => false })
+    await gone(await planner(first, [FILTER]))
+    await send(first, 'mine', 'fine position')
+    await until(() => first.outbox.depth === 0)
+    expect(withdraw(first, { subject: ada }, 'withdrawal').held).toBe(0)
+    await pause(80)
+    expect(stored(first)).toEqual(['waits coarse position'])
+  })
+
+  test('keeps what a session that ends had not received', async () => {
+    const first = await house(undefined, terms)
+    await gone(await planner(first, [FILTER]))
+    await send(first, 'mine')
+    await until(() => first.outbox.depth === 0)
+    const clean = new RawClient(first.egress.port)
+    open.push({ close: () => clean.destroy() })
+    await clean.connect('planner-co', { clean: true, clientId: 'ingestion' })
+    await pause(80)
+    expect(stored(first)).toEqual(['1 mine'])
+  })
+
+  test('keeps nothing of what was received', async () => {
+    const first = await house(undefined, terms)
+    const client = await planner(first, [FILTER])
+    await send(first, 'mine')
+    await until(() => publishes(client).length === 1)
+    client.send({ cmd: 'puback', messageId: publishes(client)[0]!.messageId! })
+    await until(() => first.outbox.depth === 0)
+    await pause(80)
+    withdraw(first, { subject: ada }, 'withdrawal')
+    await pause(80)
+    expect(stored(first)).toEqual([])
+  })
+})
+
+test('a retained copy of an output that the rules do not have any more goes, at the start and after a reload', async () => {
+  let outputs = ['planner']
+  const terms: Terms = { knows: (output) => outputs.includes(output) }
+  const retain = async (at: House, topic: string, output: string): Promise<void> => {
+    at.outbox.accept({ ...record({ payload: topic, output: output as OutputId, recipient: 'planner-co' as RecipientId, topic, via: ['local'] }), retain: true })
+    await until(() => at.outbox.depth === 0)
+  }
+  const first = await house()
+  for (const [topic, output] of [['out/planning/a', 'planner'], ['out/planning/b', 'former']] as const) await retain(first, topic, output)
+  await pause(80)
+  const second = await house(first, terms)
+  expect([second.egress.of('deliver.retained_gone'), second.outbox.sessions.size]).toEqual([1, 2])
+  await pause(80)
+  expect(second.outbox.sessions.size).toBe(1)
+  outputs = []
+  second.egress.egress.recheck()
+  await pause(80)
+  expect([second.egress.of('deliver.retained_gone'), second.outbox.sessions.size]).toEqual([2, 0])
 })
 
 test('a retained copy is there again after a crash, until it is withdrawn', async () => {

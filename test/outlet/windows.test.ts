@@ -225,6 +225,29 @@ describe('a record that leaves at once', () => {
   })
 })
 
+test('what left last of a machine that says nothing any more is forgotten after thirty days, also over restarts; of the others it is remembered', async () => {
+  const DAYS = 86_400_000
+  const changed = (machine: string, mark: string): OutboxRecord => ({ ...record({ machine: machine as MachineId, receivedAtMs: nowMs }), slot: { key: `planner|alarm|${machine}|0`, window: -1, everyMs: 0, mark } })
+  const marks = (outbox: DurableOutbox): (string | undefined)[] => ['SN-1', 'SN-2'].map((machine) => outbox.mark(`planner|alarm|${machine}|0`))
+  const first = open()
+  for (const machine of ['SN-1', 'SN-2']) first.outbox.accept(changed(machine, 'red'))
+  await commit(first.outbox)
+  expect(marks(first.outbox)).toEqual(['red', 'red'])
+  await first.outbox.close()
+  nowMs += 20 * DAYS
+  const second = open()
+  second.outbox.accept(changed('SN-2', 'green'))
+  await commit(second.outbox)
+  await second.outbox.close()
+  nowMs += 11 * DAYS
+  const third = openOutbox({ file: join(folder, 'outbox.db'), clock: { now: () => nowMs, monotonic: () => nowMs }, sweepMs: 1 })
+  opened.push(third)
+  expect(marks(third)).toEqual(['red', 'green'])
+  await expect.poll(() => marks(third), { timeout: 5_000 }).toEqual([undefined, 'green'])
+  await third.close()
+  expect(marks(open().outbox)).toEqual([undefined, 'green'])
+})
+
 test('any order of messages, ends of windows, withdrawals and crashes: no window sends twice, nothing that was acknowledged and not withdrawn is missing', async () => {
   await fc.assert(fc.asyncProperty(fc.array(fc.oneof(
     fc.record({ do: fc.constant('message' as const), window: fc.integer({ min: 0, max: 9 }), of: fc.constantFrom('op-ada', 'op-bo') }),

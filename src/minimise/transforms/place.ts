@@ -56,7 +56,7 @@ export const hideIn: TransformSpec = {
   read(argument, subject) {
     const names = argument as string[]
     const missing = names.find((name) => subject.zones?.has(name) !== true)
-    if (missing !== undefined) return { problem: `names the zone "${missing}", which \`zones:\` does not define` }
+    if (missing !== undefined) return { problem: `names the zone "${missing}", which does not exist`, mend: `Define it under \`zones:\`, e.g. ${missing}: { circle: { at: [48.137, 11.575], radius: 500m } }.` }
     return { params: { names, zones: names.map((name) => subject.zones?.get(name) as Zone) } }
   },
   text: (params) => `hidden in ${(params.names as string[]).join(', ')}`,

@@ -32,7 +32,8 @@ export interface Subject {
   readonly zones?: ReadonlyMap<string, Zone>
 }
 
-export type Reading = { readonly params: Params } | { readonly problem: string }
+/** `mend`: what to do, where an example of the transform would not help. */
+export type Reading = { readonly params: Params } | { readonly problem: string; readonly mend?: string }
 
 /** What a transform may need from outside the field, at run time. */
 export interface Moment {

@@ -598,7 +598,7 @@ function topicOf(output: OutputModel, result: OMessage, state: State): string | 
     }
     const name = part.slice(1, -1)
     const level = name === 'stream' ? 's' : levelOf(name, output, result, state)
-    if (level === undefined || level === '' || level.length > 256 || /[/+#\u0000]/.test(level) || level.startsWith('$')) return undefined
+    if (level === undefined || level === '' || level.length > 256 || /[/+#\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff]/.test(level) || level.startsWith('$')) return undefined
     topic += level
   }
   return topic

@@ -1,0 +1,17 @@
+/** Times and sizes as options are written: `15m`, `7d`, `64MiB`. */
+import { parseDuration } from '../minimise/quantity.ts'
+import { UsageError } from './command.ts'
+
+/** @throws UsageError  not a whole number of seconds */
+export function secondsIn(option: string, text: string): number {
+  const ms = parseDuration(text)
+  if (ms === undefined || ms % 1_000 !== 0) throw new UsageError(`--${option} is a time such as 15m, 1h or 7d.`)
+  return ms / 1_000
+}
+
+/** `64MiB`, `512KiB`, `1GiB` or bytes. @throws UsageError */
+export function bytesIn(option: string, text: string): number {
+  const [, number, unit = 'B'] = /^(\d{1,15})\s*(B|KiB|MiB|GiB)?$/.exec(text.trim()) ?? []
+  if (number === undefined) throw new UsageError(`--${option} is a size such as 64MiB.`)
+  return Number(number) * 1_024 ** ['B', 'KiB', 'MiB', 'GiB'].indexOf(unit)
+}

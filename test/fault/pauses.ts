@@ -1,0 +1,27 @@
+/**
+ * Loaded in front of a gateway (`--import`), this tells how long its event loop was away at a time. At SIGUSR2 the longest pauses since
+ * the last one are written to PARAPET_PAUSES as JSON: by the clock, and by the processor time of the thread, which other programs on
+ * the machine do not lengthen.
+ */
+import { renameSync, writeFileSync } from 'node:fs'
+
+const file = process.env['PARAPET_PAUSES'] ?? ''
+let [clock, cpu] = [performance.now(), used()]
+let worst = { clockMs: 0, cpuMs: 0 }
+
+function used(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1_000
+}
+
+setInterval(() => {
+  const [now, nowCpu] = [performance.now(), used()]
+  worst = { clockMs: Math.max(worst.clockMs, now - clock), cpuMs: Math.max(worst.cpuMs, nowCpu - cpu) }
+  ;[clock, cpu] = [now, nowCpu]
+}, 1).unref()
+
+process.on('SIGUSR2', () => {
+  writeFileSync(`${file}.new`, JSON.stringify(worst))
+  renameSync(`${file}.new`, file)
+  worst = { clockMs: 0, cpuMs: 0 }
+})
