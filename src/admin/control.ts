@@ -2,9 +2,9 @@
  * What the admin API may ask of the gateway. gateway.ts implements it; routes.ts is its only caller. Everything here is
  * plain data, so that the API can be tested without a gateway and the gateway without HTTP.
  */
-import type { ConsentSource, ConsentState } from '../domain/consent.ts'
 import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, NoticeGiven } from '../domain/ports.ts'
 import type { Finding } from '../domain/errors.ts'
+import type { ClearEvent, HistoryEntry } from '../domain/history.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
 import type { Params } from '../domain/policy.ts'
 import type { VerdictName } from '../domain/verdict.ts'
@@ -61,7 +61,7 @@ export interface Control {
   /** Walks the ledger while the gateway goes on; several who ask at a time get one walk. What is broken closes everything (G3). */
   verifyLedger(): Promise<LedgerView>
   /** The clear columns, which tell of nobody. */
-  ledgerEvents(page: { readonly after: number; readonly limit: number; readonly type: string | undefined; readonly day: string | undefined }): readonly LedgerEventView[]
+  ledgerEvents(page: { readonly after: number; readonly limit: number; readonly type: string | undefined; readonly day: string | undefined }): readonly ClearEvent[]
 
   /** Machines in the order of their ids, after a given one. */
   machines(page: { readonly after: string | undefined; readonly limit: number }): { readonly machines: readonly Machine[]; readonly total: number }
@@ -298,38 +298,9 @@ export interface ConsentView {
   readonly rows: readonly ConsentRow[]
   readonly notice: NoticeGiven | undefined
   /** What the person may ask for, oldest first. */
-  readonly history: readonly ConsentHistory[]
+  readonly history: readonly HistoryEntry[]
   /** Who looked at this through the API, oldest first. */
   readonly looks: readonly { readonly atMs: number; readonly action: string; readonly role: string | undefined }[]
-}
-
-/** One event: what was said or happened, who asked, and what was in force before and after. */
-export interface ConsentHistory {
-  readonly seq: number
-  /** Number of the event; for an answer, that of its receipt. */
-  readonly id: string
-  readonly day: string
-  readonly type: string
-  /** Undefined, with all that follows, when the key of the event was destroyed. */
-  readonly atMs: number | undefined
-  readonly purpose?: PurposeId
-  readonly before?: ConsentState
-  readonly after?: ConsentState
-  readonly source?: ConsentSource
-  readonly role?: 'person' | 'privacy' | 'admin' | 'rules'
-  /** Name of the token. */
-  readonly by?: string
-  readonly policy?: string
-  readonly language?: string
-  readonly evidence?: string
-  readonly expiresAtMs?: number
-  readonly givenAtMs?: number
-  readonly machine?: string
-  readonly country?: string
-  /** Who was to get what under a yes. */
-  readonly recipients?: readonly string[]
-  /** All that is stored of the person's own event. */
-  readonly body?: Readonly<Record<string, unknown>>
 }
 
 export interface LedgerView {
@@ -347,19 +318,6 @@ export interface LedgerView {
   readonly types: Readonly<Record<string, number>>
   /** Public key of the heads' signatures, base64 SPKI. */
   readonly headKey: string
-}
-
-export interface LedgerEventView {
-  readonly seq: number
-  readonly uuid: string
-  readonly type: string
-  readonly schema: number
-  readonly gateway: string
-  readonly day: string
-  readonly subjectTag: string | undefined
-  readonly keyId: string
-  readonly prev: string
-  readonly hash: string
 }
 
 export interface NewMachine {

@@ -4,12 +4,13 @@
  */
 import { randomUUID } from 'node:crypto'
 import { GatewayError } from '../domain/errors.ts'
+import type { ClearEvent, HistoryEntry } from '../domain/history.ts'
 import type { ConsentChange, ConsentReceipt, Machine } from '../domain/ports.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, StreamId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { VerdictName } from '../domain/verdict.ts'
-import type { AuditEvent, ConsentHistory, ConsentView, Control, DeadLetterView, Health, LedgerEventView, LedgerView, LearnReport, OutputView, Recording, RulesState, ShadowView, Status, TracePage, TraceView, Why } from './control.ts'
+import type { AuditEvent, ConsentView, Control, DeadLetterView, Health, LedgerView, LearnReport, OutputView, Recording, RulesState, ShadowView, Status, TracePage, TraceView, Why } from './control.ts'
 import { makePassword } from './registry.ts'
 import { may, ROLES, rolesWith } from './tokens.ts'
 import type { Actor, Role, Scope, Tokens } from './tokens.ts'
@@ -877,7 +878,7 @@ function consentAnswer({ operator, country, rows, notice, history, looks }: Cons
   }
 }
 
-function historyAnswer(entry: ConsentHistory): Schema {
+function historyAnswer(entry: HistoryEntry): Schema {
   const { seq, id, type, day, source, role, by } = entry
   return {
     seq, id, type, day, ...some('at', maybeIso(entry.atMs)), ...some('purpose', entry.purpose), ...some('before', entry.before), ...some('after', entry.after),
@@ -898,7 +899,7 @@ function ledgerAnswer({ ok, events, head, signed, brokenAt, reason, unindexed, d
   }
 }
 
-function ledgerEventAnswer({ seq, uuid, type, schema, gateway, day, subjectTag, keyId, prev, hash }: LedgerEventView): Schema {
+function ledgerEventAnswer({ seq, uuid, type, schema, gateway, day, subjectTag, keyId, prev, hash }: ClearEvent): Schema {
   return { seq, uuid, type, schema, gateway, day, ...some('subject_tag', subjectTag), key_id: keyId, prev, hash }
 }
 

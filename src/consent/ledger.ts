@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../domain/errors.ts'
+import type { ClearEvent } from '../domain/history.ts'
 import type { OperatorId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, EventFilter, Ledger, LedgerEvent, Random, StoredEvent, SubjectStore, SubjectType } from '../domain/ports.ts'
@@ -57,20 +58,6 @@ export interface LedgerReport extends Verification {
   readonly unindexed: number
   readonly types: Readonly<Record<string, number>>
   readonly days: { readonly first: string; readonly last: string } | undefined
-}
-
-/** The clear columns of an event, bytes as hex: nothing in it tells of whom, why or where. */
-export interface ClearEvent {
-  readonly seq: number
-  readonly uuid: string
-  readonly type: string
-  readonly schema: number
-  readonly gateway: string
-  readonly day: string
-  readonly subjectTag: string | undefined
-  readonly keyId: string
-  readonly prev: string
-  readonly hash: string
 }
 
 export interface ClearFilter {
