@@ -75,9 +75,9 @@ export class Activation {
       log.error('the rules file was refused', { file: first?.place.file ?? this.#config.rules, findings: acceptance.findings.length, code: first?.code ?? '', line: first?.place.line ?? 0 })
       return acceptance.findings
     }
-    this.#refused = undefined
     this.#fileHash = policy.hash
     await this.#propose(acceptance, { file: acceptance.file, text: acceptance.text, ...partsOf({ include: acceptance.included, params: acceptance.params }), proto: schemas.files, hash: policy.hash, policy: policy.id, day: dayOf(clock.now()) }, { by, origin: 'file' })
+    this.#refused = undefined
     return []
   }
 

@@ -6,7 +6,7 @@ import { readStory } from './story.ts'
 import { TABLE, type Scenario } from './table.ts'
 
 // The story says when files are read again, and nobody else does.
-vi.mock('../../src/config/watch.ts', () => ({ watchFiles: () => () => {} }))
+vi.mock('../../src/config/watch.ts', () => ({ watchFiles: () => () => {}, watchNamed: () => ({ use: () => {}, close: () => {} }), signatureOf: () => '' }))
 
 const ROWS: readonly Scenario[] = Object.values(TABLE).flat()
 const played = new Map<Scenario, readonly Outcome[]>()
