@@ -23,7 +23,7 @@ import type { RulesFile } from './rules-file.ts'
 import { rulesSchema } from './schema.ts'
 import { readStreams, readSubject } from './streams.ts'
 import { validator } from './validation.ts'
-import { broken, parseYaml, readYaml, type Yaml } from './yaml.ts'
+import { broken, readYaml, yamlInPieces, type Yaml } from './yaml.ts'
 import { readZones } from './zones.ts'
 
 export interface RulesOptions extends IncludeOptions {
@@ -64,7 +64,7 @@ export function loadRules(file: string, text: string, options: RulesOptions): Lo
 
 /** The same, for a gateway that goes on meanwhile. */
 export function* loadRulesInPieces(file: string, text: string, options: RulesOptions): Pieces<LoadedRules> {
-  const yaml = parseYaml(file, text)
+  const yaml = yield* yamlInPieces(file, text)
   yield
   return yield* loadUnited(uniteFiles(yaml, options), options)
 }

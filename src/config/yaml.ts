@@ -4,9 +4,10 @@
  * The one home of the `yaml` package.
  */
 import { readFileSync, statSync } from 'node:fs'
-import { LineCounter, isAlias, isMap, isPair, isScalar, isSeq, parseDocument, parse, type Document } from 'yaml'
+import { Composer, Lexer, LineCounter, Parser, YAMLParseError, isAlias, isMap, isPair, isScalar, isSeq, parse, type CST, type Document } from 'yaml'
 import type { Finding, Place } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { atOnce, type Pieces } from '../domain/pieces.ts'
 import { CODES, type Code } from './codes.ts'
 import { suggestion } from './nearest.ts'
 
@@ -37,6 +38,11 @@ export function readYaml(file: string): Yaml {
 
 /** Parses a text. Never throws. */
 export function parseYaml(file: string, source: string): Yaml {
+  return atOnce(yamlInPieces(file, source))
+}
+
+/** The same, for a gateway that goes on meanwhile. */
+export function* yamlInPieces(file: string, source: string): Pieces<Yaml> {
   const text = source.startsWith('\uFEFF') ? source.slice(1) : source
   if (text.length > LIMITS.fileBytes) return broken(file, [tooLarge(file)])
   const lines = new LineCounter()
@@ -46,8 +52,7 @@ export function parseYaml(file: string, source: string): Yaml {
   }
   let document: Document.Parsed
   try {
-    // Keys are compared below: the library's own comparison is quadratic in the number of keys.
-    document = parseDocument(text, { version: '1.2', schema: 'core', merge: true, strict: true, uniqueKeys: false, prettyErrors: false, lineCounter: lines })
+    document = yield* documentOf(text, lines)
   } catch (error) {
     // Deep nesting ends in the library's own recursion.
     const sentence = error instanceof RangeError ? 'The text is nested too deeply.' : 'The text is no YAML.'
@@ -58,11 +63,34 @@ export function parseYaml(file: string, source: string): Yaml {
   if (document.directives?.yaml.explicit === true && document.directives.yaml.version !== '1.2') {
     return broken(file, [found('YAML-SYNTAX', at(0), '', 'The file asks for YAML 1.1, where NO is false and 010 is 8.', 'Remove the %YAML line.')])
   }
+  yield
   const walk = new Walk(at)
   const root = walk.read(document.contents, [])
   if (walk.findings.length > 0) return broken(file, walk.findings, text)
   return new Located(file, text, root, at)
 }
+
+/** What the library's `parseDocument` does, which has no pause. */
+function* documentOf(text: string, lineCounter: LineCounter): Pieces<Document.Parsed> {
+  // Keys are compared below: the library's own comparison is quadratic in the number of keys.
+  const composer = new Composer({ version: '1.2', schema: 'core', merge: true, strict: true, uniqueKeys: false, prettyErrors: false, lineCounter })
+  const parser = new Parser(lineCounter.addNewLine)
+  lineCounter.addNewLine(0)
+  const tokens: CST.Token[] = []
+  let lexemes = 0
+  for (const lexeme of new Lexer().lex(text)) {
+    tokens.push(...parser.next(lexeme))
+    if (++lexemes % LEXEMES === 0) yield
+  }
+  tokens.push(...parser.end())
+  yield
+  const [document, second] = [...composer.compose(tokens, true, text.length)] as Document.Parsed[]
+  if (second !== undefined) document?.errors.push(new YAMLParseError([second.range[0], second.range[1]], 'MULTIPLE_DOCS', 'There are several documents.'))
+  return document as Document.Parsed
+}
+
+/** A few hundred lines at a time. */
+const LEXEMES = 2_000
 
 /** One scalar or flow value from a command line, such as the right side of `--set a.b=c`; text that is no YAML stays text. */
 export function parseValue(text: string): unknown {

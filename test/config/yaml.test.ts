@@ -1,9 +1,11 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { parseYaml, readYaml } from '../../src/config/yaml.ts'
+import { parseDocument } from 'yaml'
+import { parseYaml, readYaml, yamlInPieces } from '../../src/config/yaml.ts'
 import { GOOD, load } from './fixture.ts'
 
 const at = (text: string, path: readonly (string | number)[], of?: 'key'): string => {
@@ -154,5 +156,29 @@ describe('no text makes the loader throw', () => {
       const loaded = load(`${GOOD.replace(new RegExp(`^${key}:`, 'm'), `define_${key}:`)}\n${JSON.stringify(key)}: ${JSON.stringify(value)}\n`)
       for (const finding of loaded.findings) expect(finding.text).not.toMatch(/undefined|\[object/)
     }), { numRuns: 300 })
+  })
+})
+
+describe('read in pieces', () => {
+  const folder = resolve(import.meta.dirname, '../..')
+  const files = ['config', 'test'].flatMap((name) => readdirSync(join(folder, name), { recursive: true, encoding: 'utf8' }).filter((one) => /\.ya?ml$/.test(one) && !one.startsWith('data')).map((one) => join(folder, name, one)))
+
+  test('gives what the library gives in one piece, wherever the pauses fall', () => {
+    expect(files.length).toBeGreaterThan(10)
+    for (const file of files) {
+      // Keys stay here as they are written, `0xF004` too.
+      const text = readFileSync(file, 'utf8').replace(/0x[0-9A-F]+:/g, (hex) => `${Number(hex.slice(0, -1))}:`)
+      const whole = parseDocument(text, { version: '1.2', schema: 'core', merge: true, uniqueKeys: false })
+      // Merged keys may come in another order.
+      const same = whole.errors.length > 0 || isDeepStrictEqual(JSON.parse(JSON.stringify(parseYaml(file, text).value)), JSON.parse(JSON.stringify(whole.toJS({ maxAliasCount: -1 }))))
+      expect(same, file).toBe(true)
+    }
+  })
+
+  test('stops often in a long text', () => {
+    const pieces = yamlInPieces('x.yaml', Array.from({ length: 5_000 }, (_, n) => `key${n}: [1, { a: b }]`).join('\n'))
+    let many = 0
+    while (pieces.next().done !== true) many++
+    expect(many).toBeGreaterThan(20)
   })
 })
