@@ -56,7 +56,7 @@ function* allTestsInPieces(policy: Policy, loaded: LoadedRules, engine: NonNulla
   const reports: (Pick<TestReport, 'tests'> & Partial<TestReport>)[] = []
   for (const group of groups.values()) {
     yield
-    const under = loaded.under(group[0]?.params ?? {})
+    const under = yield* loaded.underInPieces(group[0]?.params ?? {})
     // Rules that nothing objects to must be so under the values of their tests too.
     const tried = under.policy ?? (loaded.policy === undefined ? under.draft : undefined)
     if (tried === undefined) {

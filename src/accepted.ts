@@ -3,7 +3,7 @@
  * never put together anew from what lies about. One is active, over restarts too, whatever becomes of the files; one may have been
  * active before it; one may be staged: accepted, but wider than the active one, and waiting for somebody to approve it.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Difference } from './difference.ts'
 import type { Params } from './domain/policy.ts'
@@ -120,6 +120,13 @@ export class AcceptedSets {
   #write(name: string, content: object): void {
     writeFileSync(`${this.#path(name)}.new`, JSON.stringify(content), { mode: 0o600, flush: true })
     renameSync(`${this.#path(name)}.new`, this.#path(name))
+    // The new name too must outlive a power cut: the ledger says that it is in force.
+    const folder = openSync(this.#folder, 'r')
+    try {
+      fsyncSync(folder)
+    } finally {
+      closeSync(folder)
+    }
   }
 
   #remove(name: string): void {

@@ -48,6 +48,9 @@ export class Activation {
   #fileHash = ''
   #refused: { readonly atMs: number; readonly findings: readonly Finding[] } | undefined
   #turn: Promise<void> = Promise.resolve()
+  /** Of those who only look: together they would use up what each of them leaves to the traffic. */
+  #looking: Promise<void> = Promise.resolve()
+  #lookers = 0
 
   constructor(parts: ActivationParts) {
     this.#parts = parts
@@ -63,7 +66,7 @@ export class Activation {
   async load(by = FILE): Promise<readonly Finding[]> {
     const { log, metrics, clock } = this.#parts
     const schemas = loadSchemas(this.#config.proto)
-    const acceptance = await acceptRules(this.#config.rules, { schemas, keys: this.#parts.keys, engine: this.#parts.engine, bridges: this.#config.bridges, params: this.#config.params })
+    const acceptance = await acceptRules(this.#config.rules, { ...this.#asked, schemas })
     const { policy } = acceptance
     this.#parts.watch?.(acceptance.files)
     metrics.count('rules_loads_total', 1, policy === undefined ? 'refused' : 'accepted')
@@ -81,6 +84,13 @@ export class Activation {
     return []
   }
 
+  /** How the rules file is read, as far as the gateway file says. Its other files are nothing to include: they hold cards and log-ins. */
+  get #asked(): Omit<AcceptanceOptions, 'schemas'> {
+    const { bridges, params, file, machines, operators, recipients } = this.#config
+    const secrets = [...bridges.values()].flatMap(({ credentialsFile }) => credentialsFile ?? [])
+    return { keys: this.#parts.keys, engine: this.#parts.engine, bridges, params, apart: [file, machines, operators, recipients, ...secrets] }
+  }
+
   async #restore(fromFile: Acceptance): Promise<void> {
     const kept = this.#sets.active
     if (kept === undefined) return
@@ -89,9 +99,10 @@ export class Activation {
     else this.#parts.log.error('the set of rules that was in force is no longer accepted by this version', { rules: kept.hash.slice(0, 16), code: acceptance.findings.find((finding) => finding.severity === 'error')?.code ?? '' })
   }
 
-  /** With the included files, values and schemas of then, and judged by the day on which it was accepted. */
-  #acceptKept(kept: AcceptedFiles): Promise<Acceptance> {
-    return acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: kept.text, included: kept.include ?? {}, params: kept.params ?? {}, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
+  /** With the included files, values and schemas of then, and judged by the day on which it was accepted. What has another hash by now is not what was approved. */
+  async #acceptKept(kept: AcceptedFiles): Promise<Acceptance> {
+    const acceptance = await acceptRules(kept.file, { schemas: schemasFromText(kept.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: kept.text, included: kept.include ?? {}, params: kept.params ?? {}, bridges: this.#config.bridges, ...(kept.day === undefined ? {} : { today: kept.day }) })
+    return acceptance.policy === undefined || acceptance.policy.hash === kept.hash ? acceptance : { ...acceptance, policy: undefined }
   }
 
   /** Activates what widens nothing for anybody; stages the rest. */
@@ -144,8 +155,8 @@ export class Activation {
     const { policy } = acceptance
     if (policy === undefined || policy.hash === this.#active?.policy.hash) return
     const previous = this.#active?.policy.hash ?? ''
-    this.#active = { policy, accepted: acceptance.accepted, schemas: acceptance.schemas }
     swap()
+    this.#active = { policy, accepted: acceptance.accepted, schemas: acceptance.schemas }
     this.#activeSinceMs = this.#parts.clock.now()
     this.#parts.record('rules.activated', { hash: policy.hash, policy: policy.id, previous, ...note })
     this.#parts.log.info('rules are active', { rules: policy.hash.slice(0, 16), policy: policy.id })
@@ -195,10 +206,16 @@ export class Activation {
     return reasons
   }
 
-  /** Files that the text includes are those beside the rules file. */
+  /**
+   * Files that the text includes are those beside the rules file. One at a time.
+   * @throws GatewayError RULES-BUSY
+   */
   async validate(yaml: string): Promise<readonly Finding[]> {
-    const { findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
-    return findings.map((finding) => this.#named(finding))
+    if (this.#lookers >= LIMITS.validations) throw new GatewayError('RULES-BUSY', 'Many other rules are being checked.', 'Try again in a moment, or use parapet check.')
+    this.#lookers++
+    const looked = this.#looking.then(() => acceptRules(this.#config.rules, { ...this.#asked, schemas: loadSchemas(this.#config.proto), text: yaml })).finally(() => this.#lookers--)
+    this.#looking = looked.then(() => undefined, () => undefined)
+    return (await looked).findings.map((finding) => this.#named(finding))
   }
 
   /** The file as `include:` names it. */
@@ -215,7 +232,7 @@ export class Activation {
    * @throws GatewayError RULES-REFUSED
    */
   async candidate(yaml: string): Promise<{ readonly set: InForce; readonly difference: Difference }> {
-    const { policy, findings, accepted, schemas } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
+    const { policy, findings, accepted, schemas } = await acceptRules(this.#config.rules, { ...this.#asked, schemas: loadSchemas(this.#config.proto), text: yaml })
     if (policy === undefined) throw refusedRules(findings.map((finding) => this.#named(finding)))
     const set = { policy, accepted, schemas }
     return { set, difference: await calmly(differenceInPieces(this.#active, set)) }
@@ -228,8 +245,8 @@ export class Activation {
 
   put(yaml: string, by: string): Promise<RulesState> {
     return this.inTurn(async () => {
-      const { policy, findings } = await acceptRules(this.#config.rules, { schemas: loadSchemas(this.#config.proto), keys: this.#parts.keys, engine: this.#parts.engine, text: yaml, bridges: this.#config.bridges, params: this.#config.params })
-      if (policy === undefined) throw refusedRules(findings)
+      const { policy, findings } = await acceptRules(this.#config.rules, { ...this.#asked, schemas: loadSchemas(this.#config.proto), text: yaml })
+      if (policy === undefined) throw refusedRules(findings.map((finding) => this.#named(finding)))
       // The file stays what the gateway goes by: the next start reads it again.
       this.#writeRules(yaml)
       this.#sets.putAside(undefined)
@@ -252,7 +269,7 @@ export class Activation {
     return this.inTurn(async () => {
       this.#sets.putAside(undefined)
       const findings = await this.load(by)
-      if (findings.length > 0) throw refusedRules(findings)
+      if (findings.length > 0) throw refusedRules(findings.map((finding) => this.#named(finding)))
       return this.state()
     })
   }
@@ -264,7 +281,7 @@ export class Activation {
       if (staged.hash !== hash) throw new GatewayError('RULES-CHANGED', 'The set that waits is another one than you looked at.', 'Look at it again: parapet rules list.')
       if (staged.approvals.some((one) => one.by === by)) throw new GatewayError('SECOND-APPROVER', 'This token has approved the set already.', 'A second, different token must approve it: see two_person in the gateway file.')
       const acceptance = this.#stagedRules?.policy?.hash === hash ? this.#stagedRules : await this.#acceptKept(staged)
-      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
+      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings.map((finding) => this.#named(finding)))
       const approvals = [...staged.approvals, { by, reason, atMs: this.#parts.clock.now() }]
       const { sinceMs, origin, difference, ...files } = staged
       this.#parts.record('rules.approved', { hash, policy: staged.policy, by, reason, difference: summaryOf(difference), of: this.#config.twoPerson ? 2 : 1 })
@@ -279,7 +296,7 @@ export class Activation {
       const { previous } = this.#sets
       if (previous === undefined) throw new GatewayError('NO-PREVIOUS', 'No set of rules was active before this one.', 'Change the rules file instead.')
       const acceptance = await this.#acceptKept(previous)
-      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings)
+      if (acceptance.policy === undefined) throw refusedRules(acceptance.findings.map((finding) => this.#named(finding)))
       await this.#propose(acceptance, previous, { by, origin: 'rollback' })
       return this.state()
     })

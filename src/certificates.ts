@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto'
 import { readRevocations } from './broker/revocation.ts'
 import type { GatewayConfig, Pem } from './config/gateway.ts'
+import { readSecret } from './config/secrets.ts'
 import { readText } from './config/yaml.ts'
 import { GatewayError } from './domain/errors.ts'
 import type { Log } from './log.ts'
@@ -23,7 +24,7 @@ export class Certificates {
     this.#log = log
     this.#now = now
     for (const name of Object.keys(listen) as ListenerName[]) {
-      const { tls, tlsFiles } = listen[name]
+      const { tls, tlsFiles } = listen[name] ?? {}
       if (tls !== undefined) this.#held.set(name, { files: tlsFiles, pem: tls, ends: endsOf(tls), refused: undefined, renew: () => {} })
     }
     this.files = [...new Set([...this.#held.values()].flatMap(({ files }) => Object.values(files ?? {}) as string[]))]
@@ -95,7 +96,7 @@ const WARN_LIST_MS = 86_400_000
 
 function readAll(files: Pem): Pem {
   return Object.fromEntries(Object.entries(files).map(([kind, file]) => {
-    const read = readText(file as string)
+    const read = kind === 'key' ? readSecret(file as string) : readText(file as string)
     if ('finding' in read) throw new GatewayError('LISTEN-TLS', read.finding.text)
     return [kind, read.text]
   })) as unknown as Pem

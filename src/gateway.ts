@@ -3,7 +3,7 @@
  * The one file that knows all rooms.
  */
 import { randomFillSync } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AuditEvent, Control, Health, NewMachine, NewTrace, Reason, RulesState, Why } from './admin/control.ts'
 import { createAdmin, type Admin } from './admin/http.ts'
@@ -16,14 +16,18 @@ import { createIngress, type Ingress } from './broker/ingress.ts'
 import { listen, type Listener, type TlsMaterial } from './broker/listener.ts'
 import type { BrokerCount } from './broker/counts.ts'
 import { createTopicMatcher } from './broker/topics.ts'
+import { addressOf } from './broker/downlink.ts'
+import { createWeb, type Web } from './broker/websocket.ts'
 import { Certificates } from './certificates.ts'
-import { Registries } from './registries.ts'
+import { Registries, type Read as RegistriesRead } from './registries.ts'
 import type { GatewayConfig, ListenConfig } from './config/gateway.ts'
 import { watchFiles, watchNamed, type NamedWatch } from './config/watch.ts'
 import { openBooks, type Books } from './consent/books.ts'
 import { receiptOf, type Cut } from './consent/receipts.ts'
 import { consentReceipt, historyEntries, principalOf } from './consent/record.ts'
 import { createRootKey, loadRootKey, type RootKey } from './consent/root.ts'
+import { settleRotation } from './consent/rotation.ts'
+import { storageKeys } from './consent/storage.ts'
 import { Gate, gate, stricter } from './domain/basis.ts'
 import { clear, nobody } from './domain/consent.ts'
 import { GatewayError, type Finding } from './domain/errors.ts'
@@ -38,6 +42,7 @@ import { createCells } from './minimise/cells.ts'
 import { variantIndex } from './minimise/plan.ts'
 import type { PseudonymKeys } from './minimise/pseudonym.ts'
 import type { Bridge, BridgeCount } from './outlet/bridge.ts'
+import type { CloudDownlink } from './outlet/downlink.ts'
 import { localOutlet } from './outlet/local.ts'
 import { openOutbox, type DurableOutbox } from './outlet/outbox.ts'
 import type { Share } from './outlet/room.ts'
@@ -50,18 +55,22 @@ import { Shadow, type ShadowParts } from './watch/shadow.ts'
 import { Traces } from './watch/trace.ts'
 import { Recordings, type By, type RecordingRequest } from './watch/recording.ts'
 import { summaryOf } from './difference.ts'
+import { rehearsalInPieces } from './rehearsal.ts'
 import { grantedScope, isScopeWider } from './scope.ts'
 import { snapshotInPieces, type OutputEntry, type Snapshot } from './snapshot.ts'
+import { Vitals, type Backlog, type Space } from './vitals.ts'
 
 export interface GatewayOptions {
   readonly log?: Log
   readonly clock?: Clock
   readonly version?: string
+  /** Asks the file system of a folder for its room. Default: the system. */
+  readonly space?: (folder: string) => Space
 }
 
 export interface Gateway {
   /** Bound addresses, once started. */
-  readonly addresses: { readonly terminals: Address; readonly recipients: Address; readonly admin: Address }
+  readonly addresses: { readonly terminals: Address; readonly recipients: Address; readonly recipients_ws?: Address | undefined; readonly admin: Address }
   readonly control: Control
   /** True when this start made the data folder: the first start. */
   readonly first: boolean
@@ -86,6 +95,8 @@ const FULL_MS = 10_000
 /** Times at which cards change hands; past it the oldest are left out, and late data from before them may find another holder's pseudonym ready. */
 const BORDERS = 4_095
 const SWEEP_MS = 60_000
+/** Machines whose key rows are made in one go, in some milliseconds. */
+const MACHINES_AT_ONCE = 200
 /** How long after its time a yes may go unnoticed while nobody asks for it; the gate closes at the instant in any case. */
 const END_MS = 1_000
 /** So far a clock may be set back without a word: NTP steps of a few seconds are ordinary. */
@@ -106,8 +117,12 @@ export async function createGateway(config: GatewayConfig, options: GatewayOptio
     wider: isScopeWider,
     onEnded: (operator, purpose) => consented.ended(operator, purpose),
   })
-  const running = new Running(config, { clock, log, metrics, books, consented, root, version: options.version ?? '0.0.0', first })
+  const running = new Running(config, { clock, log, metrics, books, consented, root, version: options.version ?? '0.0.0', first, space: options.space })
   try {
+    // The outbox is open: it has wrapped its own anew.
+    const { changed, kept } = settleRotation({ keys: books.keys, ledger: books.ledger, root, path: join(config.data, 'root.key') })
+    for (const use of changed) log.info('a new root key is in use; keep a copy in a safe place', { reason: use })
+    if (kept !== undefined) log.warn('the former root key could not be taken out of root.key and stays; nothing is sealed under it any more, unless the ledger is damaged', { error: kept })
     await running.open()
   } catch (error) {
     await running.close()
@@ -148,6 +163,7 @@ interface Parts {
   readonly root: RootKey
   readonly version: string
   readonly first: boolean
+  readonly space: GatewayOptions['space']
 }
 
 class Running implements Gateway, Control {
@@ -158,6 +174,9 @@ class Running implements Gateway, Control {
   readonly #startedAtMs: number
   readonly #registries: Registries
   readonly #certificates: Certificates
+  readonly #vitals: Vitals
+  /** What /readyz named when it was last looked at, for the log: code and text without its numbers -> since when. */
+  #told: ReadonlyMap<string, number> = new Map()
   readonly #outbox: DurableOutbox
   /** What the rules in force give each output of the outbox. */
   #shares: ReadonlyMap<OutputId, Share> = new Map()
@@ -176,9 +195,13 @@ class Running implements Gateway, Control {
   readonly #learner: Learner
   readonly #recordings: Recordings
   readonly #person = nobody()
+  /** Ids of plans of earlier sets that nobody's yes was needed for. */
+  readonly #coarse = new Set<string>()
   #ingress: Ingress | undefined
   #egress: Egress | undefined
   #bridges: readonly Bridge[] = []
+  #cloudDownlinks: readonly CloudDownlink[] = []
+  #web: Web | undefined
   #admin: Admin | undefined
   #adminAddress: Address = { host: '', port: 0 }
   #listeners: Listener[] = []
@@ -204,7 +227,10 @@ class Running implements Gateway, Control {
     this.#observers = new Observers((error) => parts.log.error('what looked at the traffic failed and has ended; the traffic goes on', { error }))
     this.#tokens = openTokens(config.data, () => clock.now())
     this.adminTokenFile = this.#tokens.adminFile
-    this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), clock, quotaBytes: config.limits.outboxBytes, shareOf: (output) => this.#shares.get(output), held: (record) => record.subjects.some((subject) => books.holds.has(subject)), tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
+    this.#outbox = openOutbox({ file: join(config.data, 'outbox.db'), keys: storageKeys(root, config.tenant), clock, quotaBytes: config.limits.outboxBytes, shareOf: (output) => this.#shares.get(output), held: (record) => record.subjects.some((subject) => books.holds.has(subject)), tag: (subject) => Buffer.from(books.keys.tagOf('operator', subject)).toString('hex') })
+    this.#vitals = new Vitals({ clock, folder: config.data, space: parts.space, outboxRoom: () => config.limits.outboxBytes - this.#outbox.bytes, backlogs: () => this.#backlogs() })
+    metrics.useBuild(parts.version, process.version)
+    metrics.gauge('process_start_time_seconds', this.#startedAtMs / 1_000)
     const registries = this.#registries
     // A yes that ended by its time or by wider rules takes with it what waits under it, as a withdrawal does.
     parts.consented.ended = (subject, purpose) => {
@@ -265,6 +291,13 @@ class Running implements Gateway, Control {
       tagOf: (type, id) => Buffer.from(books.keys.tagOf(type, id)).toString('hex'),
       isErased: (tag) => books.keys.ended(Buffer.from(tag, 'hex')),
       seq: () => books.ledger.head.seq,
+      ledgerHealthy: () => books.ledger.healthy,
+      named: (card, atMs) => {
+        const identity = books.identities.find(card, atMs)
+        clear(this.#person)
+        if (identity?.kind !== 'personal' || !books.states.fill(identity.operator, atMs, clock.now(), this.#person)) return undefined
+        return { operator: identity.operator, hasSaidNo: this.#person.no !== 0 }
+      },
       refusedSince: (afterSeq) => (books.ledger.healthy ? [...books.ledger.events({ type: NOES, afterSeq })].flatMap(({ body }) => (body === undefined ? [] : [body['operator'] as OperatorId])) : []),
       held: () => books.holds.keys(),
       note: (type, body) => void books.ledger.append({ type, body: { atMs: clock.now(), ...body } }),
@@ -289,15 +322,17 @@ class Running implements Gateway, Control {
   }
 
   get addresses(): Gateway['addresses'] {
-    const [terminals, recipients] = this.#listeners.map((listener): Address => ({ host: listener.host, port: listener.port }))
-    return { terminals: terminals as Address, recipients: recipients as Address, admin: this.#adminAddress }
+    const [terminals, recipients, web] = this.#listeners.map((listener): Address => ({ host: listener.host, port: listener.port }))
+    return { terminals: terminals as Address, recipients: recipients as Address, ...(web === undefined ? {} : { recipients_ws: web }), admin: this.#adminAddress }
   }
 
   // ----------------------------------------------------------------------------------------------------------- start, stop
 
   async open(): Promise<void> {
     const { log, clock, metrics } = this.#parts
-    this.#loadRegistries()
+    const read = this.#registries.read()
+    this.#useRegistries(read)
+    this.#parts.books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
     this.#recordings.open(this.#registries.machines.all())
     await this.#rules.load()
     const counting = (listener: string) => (name: BrokerCount, by?: number): void => this.#count(listener, name, by)
@@ -305,6 +340,7 @@ class Running implements Gateway, Control {
     const broker = { clock, log, credentials, connectsPerMinute: this.#config.limits.identityConnectsPerMinute }
     const perAddress = this.#config.limits.addressConnects
     const [atTerminals, atRecipients] = [counting('terminals'), counting('recipients')]
+    const [acknowledgement, delivery] = [metrics.histogram('ack_seconds'), metrics.histogram('delivery_seconds')]
 
     this.#egress = await createEgress({
       ...broker,
@@ -314,9 +350,12 @@ class Running implements Gateway, Control {
       gate: (record) => this.#mayLeave(record),
       held: (record) => record.subjects.some((subject) => this.#parts.books.holds.has(subject)),
       knows: (output) => this.#pipeline.active?.policy.outputs.some(({ id }) => id === output) ?? true,
+      downlink: this.#config.downlink.size === 0 ? undefined : (machine, command, done) => this.#ingress === undefined ? done(NOT_OPEN) : this.#ingress.downlink(machine, command, done),
       store: this.#outbox.sessions,
       onDelivered: (record, credential, isUnrecorded) => {
         metrics.counter('delivered_total', record.output).add()
+        // A retained copy tells a newcomer how things stood; that it is old is no delay.
+        if (isUnrecorded !== true || !record.retain) delivery.observe((clock.now() - readyMs(record)) / 1_000)
         this.#outbox.onDelivered(record, credential, isUnrecorded)
       },
     })
@@ -356,24 +395,37 @@ class Running implements Gateway, Control {
           callback(error)
         })
       },
+      onAcknowledged: (ms, messages) => acknowledgement.observe(ms / 1_000, messages),
+      downlink: this.#config.downlink.size === 0 ? undefined : { rights: this.#config.downlink, store: this.#outbox.commands },
       limits: { packetBytes: this.#config.limits.packetBytes, connectTimeMs: this.#config.limits.connectTimeMs, packetTimeMs: this.#config.limits.packetTimeMs, unanswered: this.#config.limits.unanswered, messagesPerSecond: this.#config.limits.messagesPerSecond },
     })
     const ingress = this.#ingress
-    const { terminals, recipients, admin } = this.#config.listen
+    // Nobody may send commands any more.
+    if (this.#config.downlink.size === 0) for (const { key } of this.#outbox.commands.terminals()) this.#outbox.commands.forget(key)
+    const { terminals, recipients, recipients_ws: web, admin } = this.#config.listen
     this.#listeners.push(await listen({ name: 'terminals', ...endpoint(terminals), connections: this.#config.limits.connections, perAddress, accept: (socket, via) => ingress.accept(socket, via), count: atTerminals, log }))
     const admit: typeof egress.accept = (socket, via) => {
       this.#endDue()
       egress.accept(socket, via)
     }
     this.#listeners.push(await listen({ name: 'recipients', ...endpoint(recipients), perAddress, accept: admit, count: atRecipients, log }))
+    if (web !== undefined) {
+      const { connectTimeMs, packetTimeMs } = this.#config.limits
+      this.#web = createWeb({ accept: admit, origins: web.origins, requestTimeMs: connectTimeMs, messageTimeMs: packetTimeMs, count: atRecipients })
+      this.#listeners.push(await listen({ name: 'recipients_ws', ...endpoint(web), perAddress, accept: this.#web.accept, count: atRecipients, log }))
+    }
+    await this.#openCloudDownlinks(ingress)
     this.#admin = await createAdmin({
       control: this, tokens: this.#tokens, metrics, log, clock, version: this.#parts.version,
       host: admin.host, port: admin.port, tls: admin.tls, audit: (event) => this.#audit(event),
     })
     this.#adminAddress = await this.#admin.listen()
-    for (const [index, name] of (['terminals', 'recipients'] as const).entries()) this.#certificates.use(name, (pem) => this.#listeners[index]?.renew(pem))
+    for (const [index, name] of (['terminals', 'recipients', 'recipients_ws'] as const).entries()) this.#certificates.use(name, (pem) => this.#listeners[index]?.renew(pem))
     this.#certificates.use('admin', (pem) => this.#admin?.renew(pem))
     metrics.onScrape(() => this.#gauges())
+    metrics.onScrape(() => this.#vitals.gauges(metrics))
+    this.#vitals.observe()
+    this.#tellLog()
     this.#sweepTimer = setInterval(() => {
       this.#parts.books.sweep(clock.now())
       this.#recordings.sweep()
@@ -384,6 +436,8 @@ class Running implements Gateway, Control {
       this.#endDue()
       this.#shadow?.endIfOver()
       this.#traces.sweep()
+      this.#vitals.observe()
+      this.#tellLog()
     }, END_MS)
     this.#endTimer.unref()
     const schemaFolders = this.#config.proto.filter((folder) => existsSync(folder)).flatMap((folder) => readdirSync(folder, { recursive: true, withFileTypes: true }))
@@ -408,6 +462,7 @@ class Running implements Gateway, Control {
     const { createBridge } = await import('./outlet/bridge.ts')
     metrics.useBridges(bridges.keys())
     this.#bridges = [...bridges].map(([name, config]) => {
+      const cloudAck = metrics.histogram('cloud_ack_seconds', name)
       const bridge: Bridge = createBridge({
         name, url: config.url, protocol: config.protocol, window: config.window, clientId: config.clientId ?? `${gateway}-${name}`, credentialsFile: config.credentialsFile,
         tls: config.tls, keepaliveMs: config.keepaliveMs, envelope: config.envelope, batch: config.batch, clock, log,
@@ -417,6 +472,7 @@ class Running implements Gateway, Control {
           metrics.counter('delivered_total', record.output).add()
           this.#outbox.onDelivered(record, credential, isUnrecorded)
         },
+        onAcknowledged: (record) => cloudAck.observe((clock.now() - readyMs(record)) / 1_000),
         onUp: (room) => this.#outbox.attach(bridge, room),
         onDown: () => this.#outbox.detach(name),
         count: (what, by = 1) => this.#countBridge(name, what, by),
@@ -426,11 +482,29 @@ class Running implements Gateway, Control {
     for (const bridge of this.#bridges) bridge.open()
   }
 
+  /** A bridge's commands come over a connection of their own, and go the way of a recipient's. */
+  async #openCloudDownlinks(ingress: Ingress): Promise<void> {
+    const { bridges, name: gateway, downlink } = this.#config
+    const taking = [...bridges].filter(([, config]) => config.downlink !== undefined)
+    if (taking.length === 0) return
+    const { createCloudDownlink } = await import('./outlet/downlink.ts')
+    this.#cloudDownlinks = taking.flatMap(([name, { downlink: filters = [], recipient, clientId, url, protocol, credentialsFile, tls, keepaliveMs }]) => {
+      const right = downlink.get(recipient as RecipientId)
+      return right === undefined ? [] : createCloudDownlink({
+        name, url, protocol, credentialsFile, tls, keepaliveMs, clientId: `${clientId ?? `${gateway}-${name}`}-commands`, recipient: recipient as RecipientId, filters, right, log: this.#parts.log,
+        take: (command, done) => ingress.downlink(addressOf(command.topic)?.machine ?? '', command, (result) => done(result instanceof Error ? result : undefined)),
+      })
+    })
+    for (const one of this.#cloudDownlinks) one.open()
+  }
+
   /** One reload at a time; a second request while one runs reads the files again after it. */
   reload(): Promise<readonly Finding[]> {
     if (this.#closing) return Promise.resolve([])
+    this.#certificates.renew()
     return this.#rules.inTurn(async () => {
-      this.#loadRegistries()
+      await this.#reloadRegistries()
+      if (this.#closing) return []
       const findings = await this.#rules.load()
       this.#ingress?.recheck()
       this.#egress?.recheck()
@@ -442,16 +516,20 @@ class Running implements Gateway, Control {
     if (this.#closing) return
     this.#closing = true
     this.#stopWatching()
+    this.#registries.close()
     this.#included.close()
     this.#observers.close()
     await this.#rules.settled()
     clearInterval(this.#sweepTimer)
     clearInterval(this.#endTimer)
+    this.#vitals.close()
     await this.#admin?.close()
     // A listener is closed when its connections are, which the brokers end.
     const listeners = this.#listeners.map((listener) => listener.close(GRACE_MS))
+    await Promise.all(this.#cloudDownlinks.map((one) => one.close()))
     await this.#ingress?.close(GRACE_MS)
     await Promise.all([this.#egress?.close(GRACE_MS), ...this.#bridges.map((bridge) => bridge.close())])
+    this.#web?.close()
     await Promise.all(listeners)
     await this.#outbox.close()
     this.#parts.books.close()
@@ -459,9 +537,20 @@ class Running implements Gateway, Control {
 
   // ------------------------------------------------------------------------------------------------ registries and rules
 
-  #loadRegistries(): void {
+  /** However many machines there are, messages go on between the pieces. */
+  async #reloadRegistries(): Promise<void> {
+    const read = await this.#registries.readAside()
+    // Before they are known: without a row there is no pseudonym.
+    for (let from = 0; from < read.added.length && !this.#closing; from += MACHINES_AT_ONCE) {
+      this.#parts.books.keys.ensureMany('machine', read.added.slice(from, from + MACHINES_AT_ONCE), ['pseudonym'])
+      await new Promise((resume) => void setImmediate(resume))
+    }
+    if (!this.#closing) this.#useRegistries(read)
+  }
+
+  #useRegistries(read: RegistriesRead): void {
     const { log, books } = this.#parts
-    const loaded = this.#registries.load()
+    const loaded = this.#registries.use(read)
     // [P7] first of all, whatever else goes wrong: switched off or unknown, no session is kept, and what waits about an operator there goes.
     // The sessions of all of them end before anything is purged: an outbox that fails must not keep one alive.
     for (const machine of loaded.collectionOff) {
@@ -491,7 +580,6 @@ class Running implements Gateway, Control {
     }
     // Without a row there is no pseudonym; erased people get none back.
     books.keys.ensureMany('operator', (loaded.operators ?? []).map(({ id }) => id).filter((id) => books.identities.knows(id)), ['pseudonym'])
-    books.keys.ensureMany('machine', this.#registries.machineIds(), ['pseudonym'])
   }
 
   /** [P7] A device setting may have been turned off, or a machine have left, while the gateway was away. */
@@ -516,7 +604,7 @@ class Running implements Gateway, Control {
     const snapshot: Snapshot = await calmly(snapshotInPieces(policy, {
       keys: this.#keys,
       engine: engineOf(this.#config),
-      keyId: root.id,
+      keyId: root.pseudonymId,
       metrics,
       windows: this.#outbox,
       sessions: {
@@ -538,10 +626,22 @@ class Running implements Gateway, Control {
     }))
     return () => {
       this.#shares = new Map(policy.outputs.map(({ id, to }) => [id, { bytes: to.share === undefined ? undefined : to.share * this.#config.limits.outboxBytes, dropOldest: to.atQuota === 'drop_oldest' }]))
+      this.#rememberCoarse()
       this.#parts.consented.policy = policy
       books.usePolicy(policy)
       this.#pipeline.swap(snapshot)
       this.#observers.rulesChanged()
+    }
+  }
+
+  /** Of the set that goes what was made without a yes: some of it waits still. */
+  #rememberCoarse(): void {
+    for (const { outputs } of this.#pipeline.active?.streams ?? []) {
+      for (const { made } of outputs) for (const at of COARSE) if (made[at] !== undefined) this.#coarse.add(made[at].plan.id)
+    }
+    for (const id of this.#coarse) {
+      if (this.#coarse.size <= COARSE_PLANS) break
+      this.#coarse.delete(id)
     }
   }
 
@@ -574,8 +674,9 @@ class Running implements Gateway, Control {
     const state = gate(entry.output, basis, this.#person)
     // What carries the consent variant of a pair needs the yes; what any closing basis let through needs an open output.
     const isOf = (variant: number): boolean => (entry.made[variant] ?? entry.ready(variant)).plan.id === record.plan
-    const isFine = FINE.some(isOf) && !COARSE.some(isOf)
-    return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' && !isFine ? state !== Gate.closed : state === Gate.yes
+    // A plan that nobody knows any more may have been one of a yes. (G3)
+    const isCoarse = COARSE.some(isOf) || this.#coarse.has(record.plan)
+    return record.payloadIfWithdrawn === null && basis?.basis !== 'consent' && isCoarse ? state !== Gate.closed : state === Gate.yes
   }
 
   #stopped(): OutputId[] {
@@ -713,7 +814,7 @@ class Running implements Gateway, Control {
     return this.#rules.discard(by)
   }
 
-  startShadow(yaml: string, { samplePercent, minutes }: Parameters<Control['startShadow']>[1], by: string): ReturnType<Control['startShadow']> {
+  startShadow(yaml: string, { samplePercent, minutes, asNobody }: Parameters<Control['startShadow']>[1], by: string): ReturnType<Control['startShadow']> {
     return this.#rules.inTurn(async () => {
       if (this.#shadow !== undefined && this.#shadow.report().ended === undefined) throw new GatewayError('SHADOW-RUNS', 'A candidate runs beside the active set already.', 'See parapet rules shadow, or end it: parapet rules shadow --stop.')
       const { clock, log } = this.#parts
@@ -721,7 +822,9 @@ class Running implements Gateway, Control {
       const active = this.#rules.inForce
       if (active === undefined) throw new GatewayError('NO-RULES', 'No rules are active, so there is nothing to run beside.', 'Put a first set in place: parapet rules activate FILE.')
       const asksAgain = set.policy.purposes.flatMap(({ id }) => (active.policy.purposes.some((one) => one.id === id) && isScopeWider(grantedScope(active.policy, id), grantedScope(set.policy, id)) ? [id] : []))
-      const shadow = new Shadow({ active, candidate: set, samplePercent, forMs: minutes * 60_000, by, difference: summaryOf(difference), asksAgain }, {
+      // What both sides need is made here a piece at a time, and found ready below.
+      for (const { policy } of [active, set]) await calmly(rehearsalInPieces(policy, { keys: this.#keys, engine: 'interpreted' }))
+      const shadow = new Shadow({ active, candidate: set, samplePercent, asNobody, forMs: minutes * 60_000, by, difference: summaryOf(difference), asksAgain }, {
         clock, keys: this.#keys, matcher: matcherOf, machine: (id) => this.#registries.machine(id),
         end: (one, why, error) => {
           if (error !== undefined) log.error('the shadow run failed and has ended; the traffic goes on', { error })
@@ -750,7 +853,7 @@ class Running implements Gateway, Control {
   }
 
   startTrace({ machine, operator, minutes, values, who, personal }: NewTrace): ReturnType<Control['startTrace']> {
-    if (machine !== undefined && this.#registries.machine(machine) === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine.', 'See GET /v1/machines.')
+    if (machine !== undefined && this.#registries.machine(machine) === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine.', 'See: parapet machines list (GET /v1/machines).')
     if (operator !== undefined && !this.#parts.books.identities.knows(operator)) throw new GatewayError('UNKNOWN-OPERATOR', 'No operator has this id.', 'Ids are those of operators.yaml, never a card or PIN.')
     return this.#traces.start({ machine, operator, forMs: minutes * 60_000, values, by: who.name, role: who.role, personal })
   }
@@ -792,6 +895,11 @@ class Running implements Gateway, Control {
         stopped: this.#stopped().includes(output.id), forwarded: counters.forwarded.value, withheld: counters.reasons(),
       }
     })
+  }
+
+  keys(): ReturnType<Control['keys']> {
+    const { id, pseudonymId, former } = this.#parts.root
+    return { storage: id, pseudonyms: pseudonymId, former: former.map((root) => root.id), changedAtMs: Math.floor(statSync(join(this.#config.data, 'root.key')).mtimeMs) }
   }
 
   learned(): ReturnType<Control['learned']> {
@@ -871,10 +979,38 @@ class Running implements Gateway, Control {
       if (state.reason !== undefined && state.mend !== undefined) add('BRIDGE-DOWN', 'warning', `The bridge ${name} is not connected since ${new Date(state.sinceMs).toISOString()} (${state.reason}, ${state.code ?? ''}).`, state.mend)
       else if (state.resting) add('BRIDGE-REFUSED', 'warning', `The broker of the bridge ${name} refuses messages for now.`, 'Look at its quota and its log; the bridge goes on by itself.')
     }
+    for (const { name, trouble } of this.#cloudDownlinks) {
+      if (trouble !== undefined) add('BRIDGE-DOWN', 'warning', `The bridge ${name} takes no commands (${trouble.reason}, ${trouble.code}).`, trouble.mend)
+    }
     if (this.#outbox.stats.dead > 0) add('DEAD-LETTERS', 'warning', `Brokers refused ${this.#outbox.stats.dead} messages for good; they are kept aside for seven days.`, 'See parapet dead-letters list; mend what the broker objects to, then retry or drop them.')
     this.#certificates.tell(add)
+    this.#vitals.tell(add)
     if (this.#closing) add('CLOSING', 'error', 'The gateway is stopping.', 'Wait for the new one.')
     return { live: true, ready: reasons.every((reason) => reason.severity !== 'error'), reasons }
+  }
+
+  /** What /readyz names also stands in the log, once when it begins and once when it has ended. */
+  #tellLog(): void {
+    const { log, clock } = this.#parts
+    const before = this.#told
+    const now = new Map<string, number>()
+    for (const { code, severity, text, mend } of this.health().reasons) {
+      const key = `${code} ${text.replaceAll(/[\d.:TZ-]+/g, '')}`
+      if (now.has(key)) continue
+      now.set(key, before.get(key) ?? clock.monotonic())
+      // A message of ours with its next step: texts with values in them come into the log as errors only.
+      if (!before.has(key)) log[severity === 'error' ? 'error' : 'warn']('readiness names a problem', { code, error: new GatewayError(code, text, mend ?? '') })
+    }
+    for (const [key, sinceMs] of before) if (!now.has(key)) log.info('readiness names a problem no more', { code: key.slice(0, key.indexOf(' ')), ms: Math.round(clock.monotonic() - sinceMs) })
+    this.#told = now
+  }
+
+  #backlogs(): Backlog[] {
+    const outputs = this.#pipeline.active?.policy.outputs ?? []
+    return ['local', ...this.#config.bridges.keys()].map((destination) => {
+      const times = outputs.flatMap(({ to }) => (to.sendWithinMs !== undefined && to.via.includes(destination) ? [to.sendWithinMs] : []))
+      return { destination, oldestAtMs: this.#outbox.oldestOf(destination), sendWithinMs: times.length === 0 ? undefined : Math.min(...times) }
+    })
   }
 
   status(): ReturnType<Control['status']> {
@@ -884,7 +1020,8 @@ class Running implements Gateway, Control {
       name: this.#config.name, version: this.#parts.version, startedAtMs: this.#startedAtMs, trial: this.#config.trial,
       listeners: [
         { name: 'terminals', ...this.addresses.terminals, tls: this.#config.listen.terminals.tls !== undefined, connections: this.#ingress?.connections ?? 0 },
-        { name: 'recipients', ...this.addresses.recipients, tls: this.#config.listen.recipients.tls !== undefined, connections: this.#egress?.connections ?? 0 },
+        { name: 'recipients', ...this.addresses.recipients, tls: this.#config.listen.recipients.tls !== undefined, connections: (this.#egress?.connections ?? 0) - (this.#web?.connections ?? 0) },
+        ...(this.addresses.recipients_ws === undefined ? [] : [{ name: 'recipients_ws', ...this.addresses.recipients_ws, tls: this.#config.listen.recipients_ws?.tls !== undefined, connections: this.#web?.connections ?? 0 }]),
         { name: 'admin', ...this.addresses.admin, tls: this.#config.listen.admin.tls !== undefined, connections: 0 },
       ],
       bridges: this.#bridges.map(({ name, state }) => ({ name, recipient: this.#config.bridges.get(name)?.recipient as RecipientId, connected: state.connected, waiting: this.#outbox.waiting(name) })),
@@ -930,6 +1067,8 @@ class Running implements Gateway, Control {
       metrics.gauge('bridge_in_flight', state.inFlight, name)
       metrics.gauge('bridge_window', state.window, name)
     }
+    const waiting = this.#egress?.waiting().flatMap(({ oldestAtMs }) => oldestAtMs ?? []) ?? []
+    metrics.gauge('queue_age_seconds', waiting.length === 0 ? 0 : Math.max(0, this.#parts.clock.now() - Math.min(...waiting)) / 1_000, 'sessions')
     const { ready, reasons } = this.health()
     metrics.gauge('ready', ready ? 1 : 0)
     for (const code of CONDITIONS) metrics.gauge('conditions', reasons.some((reason) => reason.code === code) ? 1 : 0, code)
@@ -944,8 +1083,14 @@ class Running implements Gateway, Control {
   }
 }
 
-/** Variants with the operator's yes, and without. */
-const FINE = [variantIndex(true, false), variantIndex(true, true)]
+/** When a message could leave: what is kept for a window on purpose, at its end. */
+function readyMs({ receivedAtMs, untilMs }: OutboxRecord): number {
+  return untilMs !== undefined && untilMs > receivedAtMs ? untilMs : receivedAtMs
+}
+
+/** Plans of earlier sets that are remembered; past it the oldest are not, and what waits of them needs a yes. */
+const COARSE_PLANS = 65_536
+/** Variants without the operator's yes. */
 const COARSE = [variantIndex(false, false), variantIndex(false, true)]
 
 function matcherOf(streams: readonly Stream[]): ReturnType<ShadowParts['matcher']> {
@@ -1001,5 +1146,6 @@ function pooledRandom(): Random {
 /** Events after which nothing recorded of the person stays. */
 const NOES = ['consent.refused', 'consent.withdrawn', 'consent.objected', 'consent.local_only']
 
+const NOT_OPEN = new Error('the gateway is starting')
 const NO_SUBSCRIBER = Verdict.no_subscriber.code
 const NO_BRIDGE = Verdict.no_bridge.code

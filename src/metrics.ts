@@ -9,7 +9,7 @@ import { LIMITS } from './domain/limits.ts'
 import { Verdict, verdictName } from './domain/verdict.ts'
 import type { VerdictName } from './domain/verdict.ts'
 
-/** Closed sets of label values. `output` and `stream` are filled by `useRules`, `bridge` by `useBridges`. */
+/** Closed sets of label values. `output` and `stream` are filled by `useRules`, `bridge` and `destination` by `useBridges`, `version` and `node` by `useBuild`. */
 const LABELS = {
   verdict: Object.keys(Verdict),
   listener: ['terminals', 'recipients', 'admin'],
@@ -23,24 +23,32 @@ const LABELS = {
     'connect.admitted', 'connect.refused', 'connect.locked', 'received.qos0', 'received.qos1', 'received.qos2', 'received.duplicate', 'session.evicted', 'handle.failed', 'handle.no_room',
     'subscribe.granted', 'subscribe.refused', 'subscribe.revoked',
     'deliver.live', 'deliver.queued', 'deliver.gated', 'deliver.dropped_qos0', 'deliver.queue_full', 'deliver.retained_full', 'deliver.retained_gone',
+    'downlink.sent', 'downlink.stored', 'downlink.acknowledged', 'downlink.expired', 'downlink.dropped', 'downlink.not_allowed', 'downlink.retained', 'downlink.too_big',
+    'downlink.qos', 'downlink.unknown_machine', 'downlink.foreign_fleet', 'downlink.not_subscribed', 'downlink.absent', 'downlink.full', 'ctl.unused',
   ],
   session: ['on', 'off', 'expired', 'unknown_card', 'shared_card', 'handover', 'forgotten'],
   /** CHOICE_RESULTS of consent/choices.ts. */
   choice: ['recorded', 'repeated', 'not_understood', 'nobody', 'unknown_purpose', 'other_notice', 'stale', 'too_many'],
   purge: ['withdrawal', 'expiry', 'quota', 'erasure', 'device_setting', 'rules', 'dismissed'],
-  result: ['accepted', 'refused'],
+  result: ['accepted', 'refused', 'staged'],
   /** Closed by consent or rules since it was queued; past its time; QoS 0 that the connection could not take. */
   bridgeReason: ['gated', 'expired', 'dropped_qos0'],
   answer: ['ok', 'client_error', 'server_error'],
+  memory: ['resident', 'heap', 'external'],
+  delay: ['p50', 'p99', 'max'],
   /** What /readyz can name. */
   condition: [
     'NO-RULES', 'RULES-STAGED', 'RULES-SET-ASIDE', 'RULES-REFUSED', 'NO-MACHINES', 'REGISTRY-REFUSED', 'LEDGER-DAMAGED', 'CLOCK-UNSURE', 'OUTBOX-UNHEALTHY',
     'OUTBOX-FULL', 'OUTPUT-FULL', 'VERIFY-VIOLATION', 'BRIDGE-DOWN', 'BRIDGE-REFUSED', 'DEAD-LETTERS', 'CLOSING',
     'CERTIFICATE-EXPIRES', 'CERTIFICATE-EXPIRED', 'CERTIFICATE-REFUSED', 'CRL-EXPIRES', 'CRL-EXPIRED',
+    'DISK-LOW', 'BACKLOG-OLD', 'EVENT-LOOP-SLOW',
   ],
 } as const satisfies Record<string, readonly string[]>
 
-type LabelSet = keyof typeof LABELS | 'output' | 'stream' | 'bridge'
+/** Sets that are filled while the gateway runs, each up to LIMITS.labelValues. */
+const OPEN_SETS = ['output', 'stream', 'bridge', 'destination', 'version', 'node'] as const
+type OpenSet = (typeof OPEN_SETS)[number]
+type LabelSet = keyof typeof LABELS | OpenSet
 interface Family {
   readonly kind: 'counter' | 'gauge'
   readonly help: string
@@ -70,6 +78,7 @@ export const FAMILIES = {
   outbox_records: { kind: 'gauge', help: 'Messages waiting in the outbox.' },
   outbox_bytes: { kind: 'gauge', help: 'Bytes waiting in the outbox.' },
   outbox_limit_bytes: { kind: 'gauge', help: 'limits.outbox_bytes of the gateway file.' },
+  queue_age_seconds: { kind: 'gauge', help: 'How long the oldest message waits that a destination has not taken; `sessions` = recipients that are away. 0 = none waits.', labels: { destination: 'destination' } },
   outbox_purged_total: { kind: 'counter', help: 'Messages removed from the outbox other than by delivery.', labels: { reason: 'purge' } },
   bridge_connected: { kind: 'gauge', help: '1 while the bridge is connected to its broker.', labels: { bridge: 'bridge' } },
   bridge_connects_total: { kind: 'counter', help: 'Attempts to connect.', labels: { bridge: 'bridge' } },
@@ -88,6 +97,16 @@ export const FAMILIES = {
   conditions: { kind: 'gauge', help: '1 while /readyz names this condition, 0 while it does not.', labels: { code: 'condition' } },
   admin_requests_total: { kind: 'counter', help: 'Requests to the admin API.', labels: { answer: 'answer' } },
   admin_denied_total: { kind: 'counter', help: 'Requests to the admin API with a wrong token, or from an address that is locked out.' },
+  admin_limited_total: { kind: 'counter', help: 'Requests to the admin API that were too many for their token or address.' },
+  disk_free_bytes: { kind: 'gauge', help: 'Free space of the file system that holds the data folder.' },
+  disk_size_bytes: { kind: 'gauge', help: 'Size of the file system that holds the data folder.' },
+  event_loop_delay_seconds: { kind: 'gauge', help: 'How late turns of the event loop came in the last 15 to 30 s.', labels: { quantile: 'delay' } },
+  process_memory_bytes: { kind: 'gauge', help: 'Memory of the process.', labels: { kind: 'memory' } },
+  process_cpu_seconds_total: { kind: 'counter', help: 'Processor time of the process.' },
+  process_open_fds: { kind: 'gauge', help: 'File descriptors open now; 0 where the system does not say.' },
+  process_handles: { kind: 'gauge', help: 'Sockets, timers and requests that keep the process alive.' },
+  process_start_time_seconds: { kind: 'gauge', help: 'When the gateway started, seconds since the epoch.' },
+  build_info: { kind: 'gauge', help: 'Always 1: which version runs, on which Node.', labels: { version: 'version', node: 'node' } },
 } as const satisfies Record<string, Family>
 
 export type FamilyName = keyof typeof FAMILIES
@@ -95,6 +114,19 @@ export type FamilyName = keyof typeof FAMILIES
 export const CONDITIONS: readonly string[] = LABELS.condition
 /** Upper bounds in seconds. A commit is an fsync: 0.1 ms on a good disk, seconds on a worn SD card. */
 export const COMMIT_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5] as const
+/** A terminal whose message there is no room for waits for its acknowledgement for as long as that lasts. */
+const ACK_BUCKETS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600] as const
+/** From a millisecond, which is what the records' times tell, to a day: outages and recipients that are away count as they are. */
+const DELIVERY_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3_600, 21_600, 86_400] as const
+
+/** Every histogram there is, in seconds. What is kept for a window on purpose counts from the end of the window. */
+export const HISTOGRAMS = {
+  commit_seconds: { help: 'Duration of one group commit of the outbox.', buckets: COMMIT_BUCKETS },
+  ack_seconds: { help: 'From a message of a terminal, at QoS 1 or 2, to its acknowledgement.', buckets: ACK_BUCKETS },
+  delivery_seconds: { help: 'From a message of a terminal to what came of it being handed to a recipient at this gateway.', buckets: DELIVERY_BUCKETS },
+  cloud_ack_seconds: { help: 'From a message of a terminal to the acknowledgement of what came of it by the broker of a bridge.', buckets: DELIVERY_BUCKETS, labels: { bridge: 'bridge' } },
+} as const satisfies Record<string, { readonly help: string; readonly buckets: readonly number[]; readonly labels?: Readonly<Record<string, LabelSet>> }>
+export type HistogramName = keyof typeof HISTOGRAMS
 
 /** One number. Kept by whoever counts, so that counting is an addition and nothing else. */
 export interface Counter {
@@ -102,6 +134,12 @@ export interface Counter {
   /** For gauges. */
   set(value: number): void
   readonly value: number
+}
+
+/** Counts durations in fixed buckets; no allocation. */
+export interface Histogram {
+  /** @param times  so many messages that took as long */
+  observe(seconds: number, times?: number): void
 }
 
 /** Counters of one output; the reason is the verdict code (negative) as the minimiser returned it. */
@@ -124,12 +162,16 @@ export interface Metrics {
   stream(id: StreamId): Counter
   /** Seconds of one group commit. */
   commit(seconds: number): void
+  /** A handle for one series. */
+  histogram(name: HistogramName, ...values: readonly string[]): Histogram
   /** Admits the outputs and streams of a rules set as label values; earlier ones keep their series. */
   useRules(outputs: Iterable<OutputId>, streams: Iterable<StreamId>): void
   /** Admits the names of bridges as label values. */
   useBridges(names: Iterable<string>): void
-  /** Called before every scrape, to set gauges. */
-  onScrape(collect: () => void): void
+  /** Sets `build_info`. */
+  useBuild(version: string, node: string): void
+  /** Called before every scrape, to set gauges; the scrape waits for it. */
+  onScrape(collect: () => void | Promise<void>): void
   /** [Prometheus text format 0.0.4] */
   text(): Promise<string>
   readonly contentType: string
@@ -138,18 +180,34 @@ export interface Metrics {
 export function createMetrics(): Metrics {
   const cells = createCells()
   const series = new Map<FamilyName, Map<string, { readonly values: readonly string[]; readonly counter: Counter }>>()
-  const named = { output: new Set<string>(), stream: new Set<string>(), bridge: new Set<string>() }
+  const named = Object.fromEntries(OPEN_SETS.map((set) => [set, new Set<string>()])) as Record<OpenSet, Set<string>>
+  for (const destination of DESTINATIONS) named.destination.add(destination)
   const outputs = new Map<string, OutputCounters>()
-  const collectors: (() => void)[] = []
-  const commits = { buckets: new Float64Array(COMMIT_BUCKETS.length + 1), sum: 0, count: 0 }
+  const collectors: (() => void | Promise<void>)[] = []
+  const histograms = new Map<HistogramName, Map<string, { readonly values: readonly string[]; readonly buckets: Buckets }>>()
 
   function labelsOf(name: FamilyName): readonly [string, LabelSet][] {
     const family: Family = FAMILIES[name]
     return Object.entries(family.labels ?? {})
   }
 
+  function histogramLabels(name: HistogramName): readonly [string, LabelSet][] {
+    const about: { readonly help: string; readonly labels?: Readonly<Record<string, LabelSet>> } = HISTOGRAMS[name]
+    return Object.entries(about.labels ?? {})
+  }
+
+  function histogram(name: HistogramName, ...given: readonly string[]): Histogram {
+    const values = histogramLabels(name).map(([, set], index) => admitted(set, given[index]))
+    const key = values.join('\u0000')
+    let family = histograms.get(name)
+    if (family === undefined) histograms.set(name, (family = new Map()))
+    let found = family.get(key)
+    if (found === undefined) family.set(key, (found = { values, buckets: new Buckets(HISTOGRAMS[name].buckets) }))
+    return found.buckets
+  }
+
   function admitted(set: LabelSet, value: string | undefined): string {
-    const known = set === 'output' || set === 'stream' || set === 'bridge' ? named[set].has(value ?? '') : (LABELS[set] as readonly string[]).includes(value ?? '')
+    const known = set in named ? named[set as OpenSet].has(value ?? '') : (LABELS[set as keyof typeof LABELS] as readonly string[]).includes(value ?? '')
     return known && value !== undefined ? value : 'other'
   }
 
@@ -193,6 +251,8 @@ export function createMetrics(): Metrics {
 
   // A family without labels shows zero from the start, so that an alert on its rate has something to stand on.
   for (const name of Object.keys(FAMILIES) as FamilyName[]) if (labelsOf(name).length === 0) counter(name)
+  for (const name of Object.keys(HISTOGRAMS) as HistogramName[]) if (histogramLabels(name).length === 0) histogram(name)
+  const commits = histogram('commit_seconds')
 
   /** Loaded at the first scrape: a gateway that nobody scrapes does without. */
   let registry: Promise<Registry> | undefined
@@ -206,15 +266,11 @@ export function createMetrics(): Metrics {
           value, labels: Object.fromEntries(labelsOf(name).map(([label], index) => [label, values[index] ?? 'other'])),
         })))
     }
-    register(made, 'parapet_commit_seconds', 'histogram', 'Duration of one group commit of the outbox.', () => {
-      let total = 0
-      const buckets = [...COMMIT_BUCKETS, '+Inf'].map((le, index) => ({ metricName: 'parapet_commit_seconds_bucket', value: (total += commits.buckets[index] ?? 0), labels: { le } }))
-      return [
-        ...buckets,
-        { metricName: 'parapet_commit_seconds_sum', value: commits.sum, labels: {} },
-        { metricName: 'parapet_commit_seconds_count', value: commits.count, labels: {} },
-      ]
-    })
+    for (const name of Object.keys(HISTOGRAMS) as HistogramName[]) {
+      register(made, `parapet_${name}`, 'histogram', HISTOGRAMS[name].help, () =>
+        [...(histograms.get(name)?.values() ?? [])].flatMap(({ values, buckets }) =>
+          buckets.samples(`parapet_${name}`, Object.fromEntries(histogramLabels(name).map(([label], index) => [label, values[index] ?? 'other'])))))
+    }
     return made
   }
 
@@ -225,27 +281,60 @@ export function createMetrics(): Metrics {
     refused: (code) => refusals.add(code),
     output,
     stream: (id) => counter('messages_received_total', id),
-    commit(seconds) {
-      let index = 0
-      while (index < COMMIT_BUCKETS.length && seconds > (COMMIT_BUCKETS[index] ?? 0)) index += 1
-      commits.buckets[index] = (commits.buckets[index] ?? 0) + 1
-      commits.sum += seconds
-      commits.count += 1
-    },
+    commit: (seconds) => commits.observe(seconds),
+    histogram,
     useRules(outputIds, streamIds) {
       for (const [set, ids] of [[named.output, outputIds], [named.stream, streamIds]] as const) {
         for (const id of ids) if (set.size < LIMITS.labelValues) set.add(id)
       }
     },
     useBridges: (names) => {
-      for (const name of names) if (named.bridge.size < LIMITS.labelValues) named.bridge.add(name)
+      for (const name of names) {
+        if (named.bridge.size >= LIMITS.labelValues) return
+        named.bridge.add(name)
+        named.destination.add(name)
+      }
+    },
+    useBuild: (version, node) => {
+      named.version.add(version)
+      named.node.add(node)
+      counter('build_info', version, node).set(1)
     },
     onScrape: (collect) => void collectors.push(collect),
     async text() {
-      for (const collect of collectors) collect()
+      for (const collect of collectors) await collect()
       return (await (registry ??= openRegistry())).metrics()
     },
     contentType: 'text/plain; version=0.0.4; charset=utf-8',
+  }
+}
+
+/** Destinations that every gateway has. */
+const DESTINATIONS = ['local', 'sessions'] as const
+
+class Buckets implements Histogram {
+  readonly #bounds: Float64Array
+  /** One more than there are bounds, and the sum. */
+  readonly #counts: Float64Array
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = Float64Array.from(bounds)
+    this.#counts = new Float64Array(bounds.length + 2)
+  }
+
+  observe(seconds: number, times = 1): void {
+    // A clock that was set back between the two ends of a duration.
+    const value = seconds > 0 ? seconds : 0
+    let index = 0
+    while (index < this.#bounds.length && value > (this.#bounds[index] as number)) index += 1
+    this.#counts[index]! += times
+    this.#counts[this.#bounds.length + 1]! += value * times
+  }
+
+  samples(name: string, labels: Sample['labels']): Sample[] {
+    let total = 0
+    const buckets = [...this.#bounds, '+Inf'].map((le, index): Sample => ({ metricName: `${name}_bucket`, value: (total += this.#counts[index] ?? 0), labels: { le, ...labels } }))
+    return [...buckets, { metricName: `${name}_sum`, value: this.#counts[this.#bounds.length + 1] ?? 0, labels }, { metricName: `${name}_count`, value: total, labels }]
   }
 }
 

@@ -69,9 +69,6 @@ export interface Pipeline {
   readonly active: Snapshot | undefined
 }
 
-/** How far into the future an event time may lie before the terminal's clock counts as unsure. */
-const AHEAD_MS = 300_000
-
 export function createPipeline(parts: PipelineParts): Pipeline {
   const { sessions, consent, outbox, metrics } = parts
   let active: Snapshot | undefined
@@ -308,7 +305,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   function decide(now: Snapshot, entry: StreamEntry, machine: Machine, eventMs: number, receivedAtMs: number): void {
     clear(decision)
     decision.collection = machine.operatorCollection === 'on'
-    if (!parts.ledgerHealthy() || eventMs > receivedAtMs + AHEAD_MS || eventMs < receivedAtMs - now.policy.subject.lateLimitMs) return
+    if (!parts.ledgerHealthy() || eventMs > receivedAtMs + LIMITS.aheadMs || eventMs < receivedAtMs - now.policy.subject.lateLimitMs) return
     // A stream whose messages carry their time, but this one does not: nobody can tell who was there. A no of who is there now still counts.
     const isTimeless = entry.stream.time !== undefined && Number.isNaN(facts.eventMs) && parts.arrivalIsTime !== true
     // [rules-language 4.9] Of a batch the whole span counts.

@@ -4,9 +4,9 @@
  */
 import type { RecipientAccount, RecipientDirectory, TerminalDirectory } from './broker/identify.ts'
 import type { GatewayConfig } from './config/gateway.ts'
-import { loadMachines } from './config/machines.ts'
-import { loadOperators, type OperatorEntry } from './config/operators.ts'
-import { loadRecipients } from './config/recipients.ts'
+import { loadMachines, loadMachinesAside, type LoadedMachines } from './config/machines.ts'
+import { loadOperators, type LoadedOperators, type OperatorEntry } from './config/operators.ts'
+import { loadRecipients, type LoadedRecipients } from './config/recipients.ts'
 import type { Finding } from './domain/errors.ts'
 import type { MachineId, RecipientId } from './domain/ids.ts'
 import type { Machine, MachineRegistry } from './domain/ports.ts'
@@ -19,6 +19,15 @@ export interface Reloaded {
   readonly collectionOff: readonly MachineId[]
 }
 
+/** What the three files say, not in force yet. */
+export interface Read {
+  readonly machines: LoadedMachines
+  readonly operators: LoadedOperators
+  readonly recipients: LoadedRecipients
+  /** Machines that were not known before. */
+  readonly added: readonly string[]
+}
+
 export class Registries implements TerminalDirectory, RecipientDirectory {
   /** Grows with every reload; part of what makes cached pseudonyms stale. */
   generation = 0
@@ -28,20 +37,40 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
   #recipients: ReadonlyMap<string, RecipientAccount> = new Map()
   #recipientsByCertificate: ReadonlyMap<string, RecipientAccount> = new Map()
   #registry: MachineRegistry = registryOf(new Map())
+  readonly #ending = new AbortController()
 
   constructor(config: GatewayConfig) {
     this.#config = config
   }
 
   /** Reads the three files. */
-  load(): Reloaded {
-    const machines = loadMachines(this.#config.machines)
-    const operators = loadOperators(this.#config.operators)
-    const recipients = loadRecipients(this.#config.recipients)
+  read(): Read {
+    return this.#withOthers(loadMachines(this.#config.machines))
+  }
+
+  /** The same without holding up messages, however many machines there are. */
+  async readAside(): Promise<Read> {
+    return this.#withOthers(await loadMachinesAside(this.#config.machines, this.#ending.signal))
+  }
+
+  /** Ends a reading that is under way. */
+  close(): void {
+    this.#ending.abort()
+  }
+
+  #withOthers(machines: LoadedMachines): Read {
+    const added = [...(machines.machines?.keys() ?? [])].filter((id) => !this.#machines.has(id))
+    return { machines, operators: loadOperators(this.#config.operators), recipients: loadRecipients(this.#config.recipients), added }
+  }
+
+  /** Puts in force what was read. */
+  use({ machines, operators, recipients }: Read): Reloaded {
     const before = this.#machines
     if (machines.machines !== undefined) {
       this.#machines = machines.machines
-      this.#machinesByCertificate = new Map([...this.#machines.values()].flatMap((one) => (one.certificate === undefined ? [] : [[one.certificate, one]])))
+      const byCertificate = new Map<string, Machine>()
+      for (const one of this.#machines.values()) if (one.certificate !== undefined) byCertificate.set(one.certificate, one)
+      this.#machinesByCertificate = byCertificate
       this.#registry = registryOf(this.#machines)
     }
     if (recipients.recipients !== undefined) {

@@ -291,7 +291,8 @@ const PLAIN_CELLS: Cells = { snap: (_place, _machine, latE7, lonE7, size, into) 
 const NO_COUNTER: Counter = { add: () => {}, set: () => {}, value: 0 }
 
 const SILENT: Metrics = {
-  counter: () => NO_COUNTER, count: () => {}, gauge: () => {}, refused: () => {}, stream: () => NO_COUNTER, commit: () => {}, useRules: () => {}, useBridges: () => {}, onScrape: () => {},
+  counter: () => NO_COUNTER, count: () => {}, gauge: () => {}, refused: () => {}, stream: () => NO_COUNTER, commit: () => {}, useRules: () => {}, useBridges: () => {}, useBuild: () => {}, onScrape: () => {},
+  histogram: () => ({ observe: () => {} }),
   output: () => ({ forwarded: NO_COUNTER, withheld: () => {}, reasons: () => ({}) }),
   text: () => Promise.resolve(''), contentType: 'text/plain',
 }

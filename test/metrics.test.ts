@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { KILL_REASONS } from '../src/broker/counts.ts'
 import type { OutputId, StreamId } from '../src/domain/ids.ts'
 import { Verdict } from '../src/domain/verdict.ts'
-import { COMMIT_BUCKETS, createMetrics, FAMILIES } from '../src/metrics.ts'
+import { COMMIT_BUCKETS, createMetrics, FAMILIES, HISTOGRAMS } from '../src/metrics.ts'
 
 const planner = 'planner' as OutputId
 const status = 'status' as StreamId
@@ -120,7 +120,7 @@ describe('the text', () => {
     const metrics = createMetrics()
     metrics.count('kills_total', 1, 'rate')
     const blocks = (await metrics.text()).trimEnd().split('\n\n')
-    expect(blocks).toHaveLength(Object.keys(FAMILIES).length + 1)
+    expect(blocks).toHaveLength(Object.keys(FAMILIES).length + Object.keys(HISTOGRAMS).length)
     for (const block of blocks) {
       const [help, type, ...samples] = block.split('\n')
       const name = /^# HELP (parapet_[a-z_]+) \S/.exec(help ?? '')?.[1]
@@ -128,6 +128,29 @@ describe('the text', () => {
       if (type?.endsWith('counter') === true) expect(name).toMatch(/_total$/)
       for (const sample of samples) expect(sample).toMatch(/^parapet_[a-z_]+(?:\{[a-z]+="[^"]*"(?:,[a-z]+="[^"]*")*\})? \d+(?:\.\d+)?(?:e-\d+)?$/)
     }
+  })
+
+  test('a histogram counts many at once, by bridge, and what a clock set back made negative as nothing', async () => {
+    const metrics = createMetrics()
+    metrics.useBridges(['cloud'])
+    metrics.histogram('ack_seconds').observe(0.002, 40)
+    metrics.histogram('cloud_ack_seconds', 'cloud').observe(3_000)
+    metrics.histogram('cloud_ack_seconds', 'CANARY').observe(-5)
+    const lines = await scrape(metrics)
+    expect(lines).toEqual(expect.arrayContaining([
+      'parapet_ack_seconds_bucket{le="0.001"} 0', 'parapet_ack_seconds_bucket{le="0.0025"} 40', 'parapet_ack_seconds_bucket{le="+Inf"} 40', 'parapet_ack_seconds_sum 0.08', 'parapet_ack_seconds_count 40',
+      'parapet_cloud_ack_seconds_bucket{le="600",bridge="cloud"} 0', 'parapet_cloud_ack_seconds_bucket{le="3600",bridge="cloud"} 1', 'parapet_cloud_ack_seconds_sum{bridge="cloud"} 3000',
+      'parapet_cloud_ack_seconds_bucket{le="0.001",bridge="other"} 1', 'parapet_cloud_ack_seconds_sum{bridge="other"} 0',
+      // Those without labels are there from the start.
+      'parapet_delivery_seconds_count 0',
+    ]))
+    expect(lines.join('')).not.toContain('CANARY')
+  })
+
+  test('which version runs is one series', async () => {
+    const metrics = createMetrics()
+    metrics.useBuild('1.2.3', 'v26.0.0')
+    expect(await scrape(metrics)).toContain('parapet_build_info{version="1.2.3",node="v26.0.0"} 1')
   })
 
   test('the histogram of commits is cumulative, its count that of the last bucket', async () => {

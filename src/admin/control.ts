@@ -30,7 +30,7 @@ export interface Control {
   /** Throws the staged set away. Errors: NOTHING-STAGED. */
   discardRules(by: string): Promise<RulesState>
   /** Performs a candidate beside the active set on sampled live traffic. Errors: RULES-REFUSED, NO-RULES, SHADOW-RUNS. */
-  startShadow(yaml: string, run: { readonly samplePercent: number; readonly minutes: number }, by: string): Promise<ShadowView>
+  startShadow(yaml: string, run: { readonly samplePercent: number; readonly minutes: number; readonly asNobody: boolean }, by: string): Promise<ShadowView>
   /** The run that goes on, or the last one; undefined when there was none since the start. */
   shadow(): ShadowView | undefined
   /** Ends the run. Errors: NO-SHADOW. */
@@ -73,6 +73,8 @@ export interface Control {
   /** Who is signed on now. */
   sessions(): readonly SessionView[]
   outputs(): readonly OutputView[]
+  /** Names of the root keys and since when; nothing that helps to find out a key. */
+  keys(): KeysView
   /** What learn mode has seen in its newest run; undefined when there was none. */
   learned(): LearnReport | undefined
   /** Errors: LEARNING-ON, LEARN-TIME, UNKNOWN-STREAM. */
@@ -211,6 +213,7 @@ export interface ShadowView {
   readonly active: { readonly hash: string; readonly policy: string }
   readonly by: string
   readonly samplePercent: number
+  readonly asNobody: boolean
   readonly startedAtMs: number
   readonly endsAtMs: number
   readonly endedAtMs: number | undefined
@@ -227,7 +230,7 @@ export interface ShadowView {
     readonly count: number
     /** Counted up to 5. */
     readonly machines: number
-    /** Of fewer than 5 machines it is for those who may read consent: routes.ts leaves it out for everybody else. */
+    /** For those who may read consent: routes.ts leaves it out for everybody else. */
     readonly hangsOnPerson: boolean
   }[]
   readonly further: number
@@ -441,4 +444,14 @@ export interface AuditEvent {
   readonly purpose?: PurposeId
   /** Token name for token.*, ledger sequence or receipt for others. */
   readonly detail?: string
+}
+
+export interface KeysView {
+  /** Names of keys: 8 hex digits. What is stored is sealed under the first. */
+  readonly storage: string
+  readonly pseudonyms: string
+  /** Still in the file after a rotation, until everything is sealed under the first. */
+  readonly former: readonly string[]
+  /** When the file was last changed: made, rotated, or rid of former keys. */
+  readonly changedAtMs: number
 }

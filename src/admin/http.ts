@@ -53,11 +53,17 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
   }
 
   const lockout = createLockout(clock)
+  const [perAddress, perToken] = [createAllowance(clock, LIMITS.adminAddressPerSecond, LIMITS.adminAddressBurst), createAllowance(clock, LIMITS.adminTokenPerSecond, LIMITS.adminTokenBurst)]
   const app = createServer(tls)
   const routes = adminRoutes(control, tokens)
 
   app.setErrorHandler((error: FastifyError, request, reply) => sendProblem(reply, problemOf(error, request, log)))
   app.setNotFoundHandler((request, reply) => sendProblem(reply, missing(request, routes)))
+  app.addHook('onRequest', (request, _reply, next) => {
+    // A probe is answered in any case: nobody restarts a gateway because somebody else asks too often.
+    if (!PROBES.has(request.routeOptions.url ?? '') && !perAddress.take(neighbourhood(request.ip))) tooMany('address')
+    next()
+  })
   app.addHook('onSend', (_request, reply, _payload, done) => {
     // [OWASP API8] Nothing here is for caches, frames or type guessing.
     reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'content-security-policy': 'default-src \'none\'; frame-ancestors \'none\'' })
@@ -71,6 +77,11 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
     log.debug('admin request', fields)
     done()
   })
+
+  function tooMany(whose: 'address' | 'token'): never {
+    metrics.count('admin_limited_total')
+    throw new Problem(429, 'TOO-MANY', `Too many requests of this ${whose}.`, 'Ask less often; it takes some again after a second.', { 'retry-after': '1' })
+  }
 
   /** Who calls, as soon as it is settled. */
   const actors = new WeakMap<FastifyRequest, Actor>()
@@ -100,6 +111,7 @@ export async function createAdmin(options: AdminOptions): Promise<Admin> {
       const mend = 'Make a new one with an admin token, or look into data/admin.token.'
       throw new Problem(401, 'TOKEN-WRONG', 'This token is not known.', mend, { 'www-authenticate': 'Bearer error="invalid_token"' })
     }
+    if (!perToken.take(actor.name)) tooMany('token')
     lockout.passed(address, actor)
     actors.set(request, actor)
     if (!may(actor.role, scope)) {
@@ -215,7 +227,7 @@ function addOpenRoutes(server: FastifyInstance, { control, metrics }: AdminOptio
     },
   }, async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()))
   server.get('/openapi.json', {
-    schema: { ...open, operationId: 'getDocument', summary: 'This document', response: { 200: described('OpenAPI 3.1', { type: 'object', additionalProperties: true }) } },
+    schema: { ...open, operationId: 'getDocument', summary: 'This document', response: { 200: described('OpenAPI 3.1', { type: 'object', additionalProperties: true }), ...problems([429]) } },
   }, (_request, reply) => reply.send(server.swagger()))
 }
 
@@ -304,7 +316,7 @@ const PROBLEM: Schema = {
 
 const TITLES: Readonly<Record<number, string>> = {
   400: 'Bad request', 401: 'Not authenticated', 403: 'Not allowed', 404: 'Not found', 405: 'Method not allowed', 409: 'Conflict',
-  413: 'Too large', 415: 'Unsupported media type', 422: 'Not acceptable as it stands', 429: 'Too many failures', 500: 'Internal error', 503: 'Not available',
+  413: 'Too large', 415: 'Unsupported media type', 422: 'Not acceptable as it stands', 429: 'Too many requests', 500: 'Internal error', 503: 'Not available',
 }
 
 class Problem extends Error {
@@ -405,6 +417,36 @@ function missing(request: FastifyRequest, routes: readonly Route[]): Problem {
   ]
   if (methods.length === 0) return new Problem(404, 'NO-ROUTE', 'There is nothing at this address.', 'See /openapi.json.')
   return new Problem(405, 'METHOD', 'This address has other methods.', `Use ${methods.join(' or ')}.`, { allow: methods.join(', ') })
+}
+
+const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+
+// ------------------------------------------------------------------------------------------------------------------ how often
+
+interface Allowance {
+  /** False: too often, and nothing was taken. */
+  take(key: string): boolean
+}
+
+/** A bucket for each key, which fills by the second and empties by the request. One that is forgotten is full again. */
+function createAllowance(clock: Clock, perSecond: number, burst: number): Allowance {
+  const buckets = new Map<string, { left: number; atMs: number }>()
+  return {
+    take(key) {
+      const now = clock.monotonic()
+      const bucket = buckets.get(key) ?? { left: burst, atMs: now }
+      // Seen last = forgotten last.
+      buckets.delete(key)
+      buckets.set(key, bucket)
+      const oldest = buckets.keys().next().value
+      if (buckets.size > LIMITS.adminAddresses && oldest !== undefined) buckets.delete(oldest)
+      bucket.left = Math.min(burst, bucket.left + ((now - bucket.atMs) / 1_000) * perSecond)
+      bucket.atMs = now
+      if (bucket.left < 1) return false
+      bucket.left -= 1
+      return true
+    },
+  }
 }
 
 // ------------------------------------------------------------------------------------------------------------------- lock-out

@@ -13,6 +13,8 @@ import type { NewMachine } from './control.ts'
 export interface RegistryEntry extends NewMachine {
   /** `scrypt$N$r$p$salt$hash`, never the password. */
   readonly credential: string | undefined
+  /** Name in its client certificate, when that is not its id. */
+  readonly certificate?: string | undefined
 }
 
 /** A password for a terminal: 186 random bits as 32 characters that need no quoting anywhere. */
@@ -27,25 +29,35 @@ export function makePassword(): string {
  * @throws GatewayError MACHINE-EXISTS, MACHINE-NAME, MACHINES-FILE (missing, a folder, not YAML, or of a form that cannot be added to)
  */
 export function addMachine(file: string, entry: RegistryEntry): void {
-  if (!isTopicLevel(entry.id) || !isTopicLevel(entry.fleet)) {
+  addMachines(file, [entry])
+}
+
+/** The same for many: all or, with an error, none. */
+export function addMachines(file: string, entries: readonly RegistryEntry[]): void {
+  if (!entries.every((entry) => isTopicLevel(entry.id) && isTopicLevel(entry.fleet))) {
     const mend = 'Leave out "/", "+", "#" and a "$" at the start; 256 characters at most.'
     throw new GatewayError('MACHINE-NAME', 'The id or fleet of a machine cannot stand in a topic.', mend)
   }
   if (!/\.ya?ml$/.test(file)) throw new GatewayError('MACHINES-FILE', `${file} is not a YAML file.`, 'A CSV file or a folder is edited by whatever made it.')
-  replace(file, withMachine(read(file), entry, file))
+  replace(file, withMachines(read(file), entries, file))
 }
 
 /** The text with the entry in it; for `addMachine`, which see. */
 export function withMachine(text: string, entry: RegistryEntry, file: string): string {
+  return withMachines(text, [entry], file)
+}
+
+function withMachines(text: string, entries: readonly RegistryEntry[], file: string): string {
   const end = text.includes('\r\n') ? '\r\n' : '\n'
   const lines = text.split(/\r?\n/)
   const key = lines.findIndex((line) => /^(?:machines|"machines"|'machines')\s*:/.test(line))
   const block = key < 0 ? topLevel(lines) : below(lines, key, file)
 
+  const ids = new Set<string>(entries.map(({ id }) => id))
   for (const line of lines.slice(block.from, block.to)) {
-    if (keyAt(line, block.indent) === entry.id) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id is in the registry.', `Change its entry in ${file}, or take another id.`)
+    if (ids.has(keyAt(line, block.indent) ?? '')) throw new GatewayError('MACHINE-EXISTS', 'A machine of this id is in the registry.', `Change its entry in ${file}, or take another id.`)
   }
-  return [...lines.slice(0, block.to), ' '.repeat(block.indent) + written(entry), ...lines.slice(block.to)].join(end)
+  return [...lines.slice(0, block.to), ...entries.map((entry) => ' '.repeat(block.indent) + written(entry)), ...lines.slice(block.to)].join(end)
 }
 
 /**
@@ -117,6 +129,7 @@ function written(entry: RegistryEntry): string {
     ['operator_collection', entry.operatorCollection === 'unknown' ? undefined : entry.operatorCollection],
     ['holder', entry.holder === undefined ? undefined : scalar(entry.holder)],
     ['credential', entry.credential === undefined ? undefined : scalar(entry.credential)],
+    ['certificate', entry.certificate === undefined ? undefined : scalar(entry.certificate)],
   ]
   return `${scalar(entry.id)}: { ${pairs.filter(([, value]) => value !== undefined).map(([key, value]) => `${key}: ${value}`).join(', ')} }`
 }

@@ -51,7 +51,7 @@ export const STATUS_OF_CODE: Readonly<Record<string, number>> = {
   'UNKNOWN-OPERATOR': 404, 'UNKNOWN-MACHINE': 404, 'UNKNOWN-OUTPUT': 404, 'UNKNOWN-TOKEN': 404, 'UNKNOWN-TRACE': 404, 'NO-SHADOW': 404, 'UNKNOWN-STREAM': 404, 'UNKNOWN-RECORDING': 404,
   'MACHINE-EXISTS': 409, 'TOKEN-EXISTS': 409, 'TOKEN-LAST': 409, 'TOKEN-LIMIT': 409, 'SUBJECT-ENDED': 409, 'NOTHING-STAGED': 409, 'RULES-CHANGED': 409, 'SECOND-APPROVER': 409, 'NO-PREVIOUS': 409, 'STALE-GRANT': 409, 'SHADOW-RUNS': 409, 'TRACE-LIMIT': 409,
   'LEARNING-ON': 409, 'LEARNING-OFF': 409, 'RECORDING-ON': 409, 'RECORDING-LIMIT': 409, 'RECORDING-ROOM': 409, 'RECORDING-HELD': 409,
-  'SCOPE-MISSING': 403,
+  'SCOPE-MISSING': 403, 'RULES-BUSY': 429,
   'LEDGER-DAMAGED': 503, 'READ-ONLY': 503, 'OUTBOX-UNHEALTHY': 503, 'OUTBOX-CLOSED': 503, 'NO-RULES': 503, 'CLOSING': 503,
 }
 
@@ -137,11 +137,11 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       },
     }),
     route<{ params: unknown; query: { readonly sample?: string; readonly minutes?: string }; body: string }>({
-      method: 'POST', path: '/v1/rules/shadow', id: 'startShadow', tag: 'rules', scope: 'rules:write',
+      method: 'POST', path: '/v1/rules/shadow', id: 'startShadow', tag: 'rules', scope: 'shadow:run',
       summary: 'Perform a rules file beside the active set on sampled live traffic, and count what it would change; nothing of it leaves',
       query: SHADOW_QUERY, yaml: true, body: { type: 'string', minLength: 1, maxLength: LIMITS.adminRulesBytes, description: 'The rules file' },
       answer: { status: 201, text: 'The run', schema: SHADOW }, errors: [409, 413, 415, 422, 503],
-      handle: async ({ query, body, actor }) => shadowAnswer(await control.startShadow(body, { samplePercent: Number(query.sample ?? '10'), minutes: Number(query.minutes ?? '60') }, actor.name), actor),
+      handle: async ({ query, body, actor }) => shadowAnswer(await control.startShadow(body, { samplePercent: Number(query.sample ?? '10'), minutes: Number(query.minutes ?? '60'), asNobody: !may(actor.role, 'consent:read') }, actor.name), actor),
     }),
     route({
       method: 'GET', path: '/v1/rules/shadow', id: 'getShadow', tag: 'rules', scope: 'rules:read',
@@ -154,7 +154,7 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       },
     }),
     route({
-      method: 'DELETE', path: '/v1/rules/shadow', id: 'stopShadow', tag: 'rules', scope: 'rules:write',
+      method: 'DELETE', path: '/v1/rules/shadow', id: 'stopShadow', tag: 'rules', scope: 'shadow:run',
       summary: 'End the run; what it counted can still be read',
       answer: { status: 200, text: 'The run', schema: SHADOW }, errors: [404],
       handle: ({ actor }) => shadowAnswer(control.stopShadow(actor.name), actor),
@@ -281,7 +281,7 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       answer: { status: 200, text: 'The newest messages and their results', schema: WHY }, errors: [404],
       handle: ({ query, actor, audit }) => {
         const why = control.why(query.machine, query.output)
-        if (why === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine or no such output.', 'See GET /v1/machines and GET /v1/outputs.')
+        if (why === undefined) throw new GatewayError('UNKNOWN-MACHINE', 'There is no such machine or no such output.', 'See: parapet machines list, and parapet status for the outputs (GET /v1/machines, GET /v1/outputs).')
         const personal = may(actor.role, 'consent:read')
         if (personal) audit('why.shown', { machine: query.machine })
         return whyAnswer(why, personal)
@@ -422,6 +422,15 @@ export function adminRoutes(control: Control, tokens: Tokens): readonly Route[] 
       summary: 'Tokens by name and role; the tokens themselves are nowhere',
       answer: { status: 200, text: 'Tokens', schema: object({ tokens: list(TOKEN) }) }, errors: [],
       handle: () => ({ tokens: tokens.list().map(({ name, role, created }) => ({ name, role, created })) }),
+    }),
+    route({
+      method: 'GET', path: '/v1/keys', id: 'listKeys', tag: 'operation', scope: 'status:read',
+      summary: 'The root keys by name and age; they are rotated where the file lies, by parapet keys rotate',
+      answer: { status: 200, text: 'Keys', schema: KEYS }, errors: [],
+      handle: () => {
+        const { storage, pseudonyms, former, changedAtMs } = control.keys()
+        return { storage, pseudonyms, former, changed: iso(changedAtMs) }
+      },
     }),
     route<{ params: unknown; query: unknown; body: { readonly name: string; readonly role: Role } }>({
       method: 'POST', path: '/v1/tokens', id: 'createToken', tag: 'access', scope: 'tokens:write',
@@ -784,7 +793,8 @@ const SHADOW = object({
     what: text('same, changed, only_active, only_candidate, other_topic, different, refused_by_active or refused_by_candidate'), reason: text('Why the other set did not send it'),
     count: integer(), machines: { type: 'integer', description: 'Counted up to 5' },
   }, ['output', 'field', 'reason'])),
-  few_machines_left_out: { type: 'boolean', description: 'What could tell what a person said is left out while fewer than 5 machines had it; roles that may read consent see it' },
+  as_nobody: { type: 'boolean', description: 'Judged as if nobody were known: started by a role that may not read consent' },
+  left_out: { type: 'boolean', description: 'What could tell what a person said is left out; roles that may read consent see it' },
   further: { type: 'integer', description: 'Differences in places for which there was no line left' },
   difference: text('Of the two sets as such'), asks_again: list(text('Purpose whose yes the candidate would end, as it is wider')),
   notice_again: { type: 'boolean', description: 'The candidate has another policy id: a notice given for the active one does not count for it' },
@@ -809,6 +819,7 @@ const TRACE_ENTRIES = object({
   }, ['stream', 'refused', 'text', 'person'])),
 }, ['machine', 'operator', 'ending'])
 
+const KEYS = object({ storage: text('What is stored is sealed under it'), pseudonyms: text(), former: list(text()), changed: time() })
 const TOKEN = object({ name: text(), role: text(), created: time() })
 
 // ------------------------------------------------------------------------------------------------------------------- answers
@@ -957,18 +968,16 @@ function whyAnswer(why: Why, personal: boolean): Schema {
   }
 }
 
-/** So many machines must have had what could tell what a person said, before everybody may read of it; as FEW_MACHINES of watch/shadow.ts. */
-const FEW_MACHINES = 5
-
+/** However many machines had it: a candidate could be written so that one of them makes the difference between two rows. */
 function shadowAnswer(shadow: ShadowView, actor: Actor): Schema {
   const personal = may(actor.role, 'consent:read')
-  const rows = shadow.rows.filter((row) => personal || !row.hangsOnPerson || row.machines >= FEW_MACHINES)
+  const rows = shadow.rows.filter((row) => personal || !row.hangsOnPerson)
   return {
     candidate: shadow.candidate, active: shadow.active, by: shadow.by, sample: shadow.samplePercent, started: iso(shadow.startedAtMs), ends: iso(shadow.endsAtMs),
     ...some('ended', maybeIso(shadow.endedAtMs)), ...some('ending', shadow.ended), seen: shadow.seen, compared: shadow.compared, skipped: shadow.skipped,
     rows: rows.map(({ output, stream, field, what, reason, count, machines }) => ({ ...some('output', output || undefined), stream, ...some('field', field || undefined), what, ...some('reason', reason || undefined), count, machines })),
     // Said whether or not there is any: that something was left out would tell as much.
-    few_machines_left_out: !personal, further: shadow.further, difference: shadow.difference, asks_again: shadow.asksAgain, notice_again: shadow.noticeAgain,
+    as_nobody: shadow.asNobody, left_out: !personal && !shadow.asNobody, further: shadow.further, difference: shadow.difference, asks_again: shadow.asksAgain, notice_again: shadow.noticeAgain,
   }
 }
 

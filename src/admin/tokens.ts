@@ -23,6 +23,7 @@ export const SCOPES = {
   'consent:restrict': 'refuse, withdraw, object; record that the notice was given',
   'consent:grant': 'grant for a person, with evidence',
   'trace:run': 'explain messages of one machine for a limited time',
+  'shadow:run': 'run other rules beside the active ones, for a limited time',
   'learn:run': 'report what schemas and rules do not know of what arrives, without values, for a limited time',
   'recordings:write': 'record raw traffic, sealed to a key of the caller; list, end and delete recordings',
   'ledger:read': 'events and proof of the ledger',
@@ -36,10 +37,10 @@ export type Scope = keyof typeof SCOPES
  */
 export const ROLES = {
   viewer: ['status:read', 'rules:read'],
-  engineer: ['status:read', 'rules:read', 'rules:write', 'rules:activate', 'outbox:write', 'machines:read', 'machines:write', 'trace:run', 'learn:run'],
-  privacy: ['status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run', 'recordings:write', 'ledger:read'],
+  engineer: ['status:read', 'rules:read', 'rules:write', 'rules:activate', 'outbox:write', 'machines:read', 'machines:write', 'trace:run', 'learn:run', 'shadow:run'],
+  privacy: ['status:read', 'rules:read', 'rules:activate', 'rules:approve', 'machines:read', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run', 'shadow:run', 'recordings:write', 'ledger:read'],
   admin: [
-    'status:read', 'rules:read', 'rules:activate', 'rules:approve', 'outbox:write', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run',
+    'status:read', 'rules:read', 'rules:activate', 'rules:approve', 'outbox:write', 'machines:read', 'machines:write', 'consent:read', 'consent:restrict', 'consent:grant', 'trace:run', 'learn:run', 'shadow:run',
     'recordings:write', 'ledger:read', 'tokens:write',
   ],
 } as const satisfies Record<string, readonly Scope[]>

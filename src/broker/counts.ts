@@ -34,6 +34,17 @@ export const KILL_REASONS = [
 ] as const
 export type KillReason = (typeof KILL_REASONS)[number]
 
+/** Why a command did not go to a machine. */
+export const COMMAND_REFUSALS = [
+  /** The recipient has no right, or none to this topic; retained; larger or with a higher QoS than the right says. These end the recipient's connection. */
+  'not_allowed', 'retained', 'too_big', 'qos',
+  /** Not in the registry; in another fleet; has no session with a filter for it. */
+  'unknown_machine', 'foreign_fleet', 'not_subscribed',
+  /** QoS 0 for a terminal that is not there; no room for another one that waits. */
+  'absent', 'full',
+] as const
+export type CommandRefusal = (typeof COMMAND_REFUSALS)[number]
+
 export type BrokerCount =
   | `kill.${KillReason}`
   | 'connection' | 'connect.admitted' | 'connect.refused'
@@ -53,6 +64,11 @@ export type BrokerCount =
   | 'deliver.live' | 'deliver.queued' | 'deliver.gated' | 'deliver.dropped_qos0' | 'deliver.queue_full' | 'deliver.retained_full'
   /** Retained copies of outputs that the rules do not have any more. */
   | 'deliver.retained_gone'
+  /** A command was handed to a connected terminal; waits for one; was acknowledged by it; waited too long; went with its session or machine. */
+  | 'downlink.sent' | 'downlink.stored' | 'downlink.acknowledged' | 'downlink.expired' | 'downlink.dropped'
+  | `downlink.${CommandRefusal}`
+  /** A recipient acknowledged a notice; nothing waits for it yet. */
+  | 'ctl.unused'
 
 export type Count = (name: BrokerCount, by?: number) => void
 

@@ -1,6 +1,6 @@
 /**
- * The broker that recipients subscribe at. It delivers minimised records and nothing else: clients may not publish, the engine has
- * no router (engine.ts), and `publish` walks over the sessions of the one recipient a record is for. So a recipient whose filter
+ * The broker that recipients subscribe at. It delivers minimised records and nothing else: what clients publish goes nowhere here, but
+ * for commands that are handed to the other side (downlink.ts); the engine has no router (engine.ts), and `publish` walks over the sessions of the one recipient a record is for. So a recipient whose filter
  * would also match another's topics still gets only its own, and no notice about other clients exists at all.
  *
  * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the socket write itself.
@@ -17,11 +17,13 @@ import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { OutputId, RecipientId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, OnDelivered, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
+import type { Clock, Command, OnDelivered, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { purge } from './cut.ts'
 import type { CutParts, Purged } from './cut.ts'
 import { createDoor } from './door.ts'
+import { Turns, addressOf, isForbidden } from './downlink.ts'
+import type { CommandDone } from './downlink.ts'
 import { createEngine } from './engine.ts'
 import type { OutgoingPacket } from './engine.ts'
 import type { GuardLimits } from './guard.ts'
@@ -48,6 +50,8 @@ export interface EgressOptions {
   readonly held?: ((record: OutboxRecord) => boolean) | undefined
   /** Whether the rules in force have the output; retained copies of others go at the start and with `recheck`. Default: they do. */
   readonly knows?: ((output: OutputId) => boolean) | undefined
+  /** Takes a recipient's command to a machine. Default: no PUBLISH of a recipient is taken. */
+  readonly downlink?: ((machine: string, command: Command, done: CommandDone) => void) | undefined
   /** Keeps persistent sessions and retained copies over restarts. Default: in memory only. */
   readonly store?: SessionStore | undefined
   readonly clock: Clock
@@ -111,7 +115,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     admit: (claim) => admitRecipient(claim, directory, options.credentials),
     seat(account, _identity, client, guard) {
       const subscriber = subscribers.take(account, client.id, client.clean)
-      const seat: Seat = { account, client, guard, subscriber, flights: new Map(), unread: [] }
+      const seat: Seat = { account, client, guard, subscriber, flights: new Map(), unread: [], turns: new Turns() }
       subscriber.seat = seat
       subscriber.live = false
       return seat
@@ -284,7 +288,49 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     }
   }
 
+  // ------------------------------------------------------------------------------------------------------------- commands
+
+  /** All that a recipient may send: commands to machines, and what it answers to notices. */
+  function authorizePublish(client: Client | null, packet: PublishPacket, answer: (error?: Error | null) => void): void {
+    const seat = door.seatOf(client)
+    const { topic, payload, qos, retain } = packet
+    // The engine throws it away in any case.
+    packet.topic = SINK
+    packet.payload = NOTHING
+    packet.retain = false
+    if (seat === undefined) return answer(new Error('nobody publishes'))
+    const { account: { id: from }, guard } = seat
+    const ended = (reason: 'unauthorised' | 'outbox'): void => {
+      guard.kill(reason)
+      answer(new Error('not taken'))
+    }
+    const inTurn = seat.turns.take()
+    const acknowledge = (): void => inTurn(() => {
+      answer(null)
+      if (qos > 0) guard.answered(1)
+    })
+    if (topic === `ctl/${from}/ack` && qos < 2 && !retain) {
+      count('ctl.unused')
+      return acknowledge()
+    }
+    const address = addressOf(topic)
+    // [MQTT-3.3.5-2] A refused PUBLISH can only be acknowledged or end the connection; an acknowledgement would be a lie.
+    if (options.downlink === undefined || address === undefined) {
+      if (options.downlink !== undefined) count('downlink.not_allowed')
+      return ended('unauthorised')
+    }
+    return options.downlink(address.machine, { from, topic, payload: payload as Buffer, qos, retain }, (result) => {
+      if (result instanceof Error) return ended('outbox')
+      return isForbidden(result) ? ended('unauthorised') : acknowledge()
+    })
+  }
+
   // -------------------------------------------------------------------------------------------------------- subscriptions
+
+  /** Its own outputs, and the notices to it. */
+  function allowedTo(recipient: RecipientId): readonly string[] {
+    return [...options.allowed(recipient), `ctl/${recipient}/#`]
+  }
 
   function authorizeSubscribe(client: Client, subscription: Subscription, answer: (error: Error | null, granted?: Subscription | null) => void): void {
     if (subscription === PRESENT) return answer(null, null)
@@ -301,7 +347,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   function grant(subscriber: Subscriber, { topic, qos }: Subscription, stored: (isGranted: boolean) => void): void {
     const { recipient, filters } = subscriber
     const before = filters.get(topic)
-    if (!contains(topic, options.allowed(recipient))) {
+    if (!contains(topic, allowedTo(recipient))) {
       filters.delete(topic)
       return stored(false)
     }
@@ -345,7 +391,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     dropForeignCopies()
     for (const subscriber of [...subscribers.all()]) {
       const { recipient, user, filters, seat } = subscriber
-      const allowed = options.allowed(recipient)
+      const allowed = allowedTo(recipient)
       const foreign = [...filters.keys()].filter((filter) => !contains(filter, allowed))
       for (const filter of foreign) {
         filters.delete(filter)
@@ -367,12 +413,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
 
   const engine: Aedes = await createEngine({
     ...door.hooks,
-    authorizePublish(client, packet, answer) {
-      // [MQTT-3.3.5-2] A refused PUBLISH can only be acknowledged or end the connection; an acknowledgement would be a lie.
-      packet.payload = NOTHING
-      if (client !== null) door.guardOf(client).kill('unauthorised')
-      answer(new Error('recipients do not publish'))
-    },
+    authorizePublish,
     authorizeSubscribe,
     authorizeForward: authorizeForward as never,
     persistence: new SubscriberStore({
@@ -456,3 +497,5 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
 /** How long the outbox keeps what a connected session has not acknowledged: once to twice as long. */
 const KEEP_MS = 1_000
 const NOTHING = Buffer.alloc(0)
+/** Where a command's topic was, once it has been taken. */
+const SINK = 'sink'

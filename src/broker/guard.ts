@@ -13,7 +13,7 @@
  *
  * Back-pressure is bounded: past `heldBytes` the socket is not read any more. Its keep alive then rests, for it is we who do not listen.
  */
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { LIMITS } from '../domain/limits.ts'
@@ -172,7 +172,8 @@ export class Guard<Session> extends Duplex {
   #wantsDrain = false
   #handedBytes = 0
   #takenBytes = 0
-  #takenAt = 0
+  /** From the beginning: a first answer that is under way at the first look has waited since then, not since ever. */
+  #takenAt: number
 
   constructor(socket: Duplex, options: GuardOptions) {
     super({ autoDestroy: false, emitClose: true, allowHalfOpen: true })
@@ -182,6 +183,7 @@ export class Guard<Session> extends Duplex {
     this.#tokens = options.limits.messagesPerSecond
     this.#controlTokens = options.limits.controlPerSecond
     this.#refilledAt = this.#heardAt = options.monotonic()
+    this.#takenAt = this.#heardAt
     // The engine corks and uncorks around every packet; our write gathers by itself, and without these it saves the ticks.
     const unneeded = this as { cork?: unknown; uncork?: unknown }
     unneeded.cork = undefined
@@ -638,6 +640,6 @@ export class Guard<Session> extends Duplex {
 
 /** With TLS there is no reset: the bytes that the kernel has are sent, those before it are not. */
 function resetSocket(socket: Duplex): void {
-  if (socket instanceof Socket && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
-  else socket.destroy()
+  if (socket instanceof TLSSocket || !('resetAndDestroy' in socket)) socket.destroy()
+  else (socket as Socket).resetAndDestroy()
 }

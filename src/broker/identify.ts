@@ -2,11 +2,11 @@
  * Who a connection is. A terminal is its client certificate's name, else its user name, else its client id; a recipient is its
  * certificate's name, else its user name. Nothing else in a CONNECT says anything about identity.
  *
- * The client id is never trusted: the engine knows a connection as `identity/client id`. An identity holds no slash, so two
+ * The client id is never trusted: the engine knows a connection as `identity/hash of the client id`. An identity holds no slash, so two
  * identities can never have the same key, and taking over a session [MQTT-3.1.4-2] works within one identity only, whatever
  * client id somebody else presents. Terminals keep the client ids they have.
  */
-import { createHmac, randomBytes, randomUUID, scrypt, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, randomBytes, randomUUID, scrypt, timingSafeEqual } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../domain/errors.ts'
@@ -77,9 +77,12 @@ export function recipientIdentity(connect: Connect, via: Via, directory: Recipie
   return usable(connect.username ?? '')
 }
 
-/** The engine's client id. An empty one [MQTT-3.1.3-6] is replaced by a random one. */
+/**
+ * The engine's client id: who, and a hash of the client id, for persistent sessions are stored under it and a client id may be a person's
+ * name. An empty one [MQTT-3.1.3-6] is replaced by a random one.
+ */
 export function clientKey(identity: string, clientId: string): string {
-  return `${identity}/${clientId === '' ? randomUUID() : clientId}`
+  return `${identity}/${clientId === '' ? randomUUID() : createHash('sha256').update(clientId).digest('base64url').slice(0, 22)}`
 }
 
 function usable(name: string): string | undefined {
@@ -229,7 +232,8 @@ export function createCredentials({ concurrency = 2, waiting = 2_000, rememberMs
   function leave(): void {
     const next = queue.shift()
     if (next === undefined) running--
-    else next()
+    // A turn later: what follows from the answer, a lock-out, is known when the next one is asked whether it is wanted.
+    else setImmediate(next)
   }
 
   return {

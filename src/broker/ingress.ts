@@ -1,17 +1,22 @@
 /**
  * The broker that terminals talk to. A message comes in, goes through one synchronous call, and is acknowledged once what came
- * of it is safe. There is no way from here to a subscriber: the engine has no router (engine.ts), its store holds packet ids and a
- * terminal's own `down/` filters but never a topic or payload that came in, and the packet is emptied before the engine gets it back.
+ * of it is safe. There is no way from here to a subscriber: the engine has no router (engine.ts), its store holds packet ids, a
+ * terminal's own `down/` filters and commands for it (downlink.ts) but never a topic or payload that came in, and the packet is emptied
+ * before the engine gets it back.
  */
+import { Readable } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import { GatewayError } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, Machine, Publish } from '../domain/ports.ts'
+import type { Clock, Command, Machine, Publish } from '../domain/ports.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { createDoor } from './door.ts'
 import type { Visitor } from './door.ts'
+import { Downlink } from './downlink.ts'
+import type { CommandDone, DownlinkOptions, Mailbox } from './downlink.ts'
 import { DONE, EmptyPersistence, NOT_FOUND, createEngine } from './engine.ts'
+import type { OutgoingPacket } from './engine.ts'
 import type { Guard, GuardLimits } from './guard.ts'
 import { admitTerminal, terminalIdentity } from './identify.ts'
 import type { Credentials, TerminalDirectory, Via } from './identify.ts'
@@ -27,6 +32,10 @@ export interface IngressOptions {
   readonly handle: (publish: Publish, urgentOnly: boolean) => Promise<void> | undefined
   /** `Outbox.committed`: calls back once everything handled so far is safe, or with an error. */
   readonly committed: (callback: (error: Error | undefined) => void) => void
+  /** So many messages were acknowledged so long after they came: PUBACK or PUBREC. */
+  readonly onAcknowledged?: ((ms: number, messages: number) => void) | undefined
+  /** Who may send commands to machines, and what keeps them. Default: nobody. */
+  readonly downlink?: Pick<DownlinkOptions, 'rights' | 'store' | 'limits'> | undefined
   readonly clock: Clock
   readonly count: Count
   readonly log: BrokerLog
@@ -41,6 +50,8 @@ export interface IngressOptions {
 export interface Ingress {
   readonly accept: (socket: Duplex, via: Via) => void
   readonly connections: number
+  /** Takes a command to the terminal of a machine: see downlink.ts. */
+  downlink(machine: string, command: Command, done: CommandDone): void
   /** After a reload of the registry: closes connections of machines that are gone or have another credential now. */
   recheck(): void
   /** Takes no further message, waits for commits at most so long, answers, closes. */
@@ -54,6 +65,7 @@ interface Terminal {
   readonly key: string
   readonly via: Via
   readonly guard: Guard<Visitor<Terminal>>
+  readonly client: Client
   readonly session: TerminalSession
   /** Commits asked for, in the order of the messages. */
   readonly batches: Batch[]
@@ -73,6 +85,8 @@ interface Stalled {
   readonly publish: Publish | undefined
   readonly id: number
   readonly answer: (error?: Error | null) => void
+  /** When it came, on the monotonic clock. */
+  readonly cameMs: number
   /** It was handled already, and only its acknowledgement waits. */
   readonly taken?: Taken
 }
@@ -88,6 +102,9 @@ interface Taken {
 /** The messages of one terminal that wait for the same commit. */
 interface Batch {
   readonly answers: ((error?: Error | null) => void)[]
+  /** When the first of them came, on the monotonic clock; the others came in the same tick but for those that waited for room. */
+  readonly cameMs: number
+  readonly waitedSinceMs: number[]
   /** QoS 2 ids that become stored with it. */
   readonly fresh: number[]
   /** QoS 2 ids that must have been stored before. */
@@ -108,6 +125,8 @@ interface TerminalSession {
   /** Taken up again by a later connection. */
   present: boolean
   users: number
+  /** Undefined when nobody may send commands, or for a machine that is not in the registry. */
+  mailbox: Mailbox | undefined
 }
 
 /** Where a raw message's topic was, once it has been handled. */
@@ -122,8 +141,14 @@ const PRESENT: Subscription = { topic: '$present', qos: 0 }
 
 export async function createIngress(options: IngressOptions): Promise<Ingress> {
   const { directory, clock, count, log } = options
-  const sessions = createSessions(options.sessions ?? LIMITS.connections, count)
+  const downlink = options.downlink === undefined ? undefined : new Downlink({ ...options.downlink, machine: directory.machine, clock, count })
+  const sessions = createSessions(options.sessions ?? LIMITS.connections, count, ({ mailbox }) => {
+    if (mailbox !== undefined) downlink?.close(mailbox)
+  })
   const stalled = new Set<Terminal>()
+  const { onAcknowledged } = options
+  /** When the first message of the tick in hand came. */
+  let cameMs = 0
   let retry: NodeJS.Timeout | undefined
 
   const door = createDoor<Machine | undefined, Terminal>({
@@ -136,13 +161,24 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     seat(machine, identity, client, guard) {
       const key = client.id
       const via = guard.session?.via ?? { plain: false, certificate: undefined }
-      return { identity, machine, key, via, guard, session: sessions.take(key, client.clean), batches: [], open: undefined, stalled: [], left: false }
+      const session = sessions.take(key, client.clean)
+      if (machine !== undefined) session.mailbox ??= downlink?.open(key, machine.id, session.persistent, session.filters)
+      if (session.mailbox !== undefined) {
+        session.mailbox.client = client
+        session.mailbox.live = false
+      }
+      return { identity, machine, key, via, guard, client, session, batches: [], open: undefined, stalled: [], left: false }
     },
     left(terminal) {
       terminal.left = true
       // It will send them again.
       for (const { publish, id } of terminal.stalled) if (publish?.qos === 2) terminal.session.ids.set(id, IdState.unknown)
       terminal.stalled = []
+      const { mailbox } = terminal.session
+      if (mailbox?.client === terminal.client) {
+        mailbox.client = undefined
+        mailbox.live = false
+      }
       sessions.leave(terminal.key, terminal.session)
     },
   })
@@ -152,12 +188,13 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     // Wills are taken out of CONNECT, so there is no message without its terminal.
     if (terminal === undefined) return drop(packet, answer)
     const { qos } = packet
+    if (qos > 0 && terminal.open === undefined) cameMs = clock.monotonic()
 
     if (qos === 2 && terminal.session.ids.get(packet.messageId ?? 0) !== IdState.unknown) {
       // [MQTT-4.3.3-2] The same id before PUBREL is the same message, whatever its DUP flag says.
       count('received.duplicate')
       empty(packet)
-      if (terminal.stalled.length > 0) return stall(terminal, { publish: undefined, id: packet.messageId ?? 0, answer })
+      if (terminal.stalled.length > 0) return stall(terminal, { publish: undefined, id: packet.messageId ?? 0, answer, cameMs })
       return repeat(terminal, packet.messageId ?? 0, answer)
     }
 
@@ -176,13 +213,13 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
     }
     if (isBehind && handled !== NO_ROOM) {
       if (qos === 2) terminal.session.ids.set(id, IdState.pending)
-      return stall(terminal, { publish: { ...publish, payload: EMPTY }, id, answer, taken: takenNow(handled) })
+      return stall(terminal, { publish: { ...publish, payload: EMPTY }, id, answer, cameMs, taken: takenNow(handled) })
     }
-    if (handled !== NO_ROOM) return take(terminal, { publish, id, answer }, handled)
+    if (handled !== NO_ROOM) return take(terminal, { publish, id, answer, cameMs }, handled)
     if (terminal.stalled.length === 0) count('handle.no_room')
     if (qos === 2) terminal.session.ids.set(id, IdState.pending)
     // The payload lies in the socket's buffer.
-    return stall(terminal, { publish: { ...publish, payload: Buffer.from(publish.payload) }, id, answer })
+    return stall(terminal, { publish: { ...publish, payload: Buffer.from(publish.payload) }, id, answer, cameMs })
   }
 
   /** What was handled before its turn; whether it was committed is asked now, for it may be known long before the turn comes. */
@@ -223,6 +260,8 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
         const handled = taken !== undefined ? (taken.failed ?? taken.handled) : first.publish === undefined ? undefined : handle(first.publish, false)
         if (handled === NO_ROOM) break
         terminal.stalled.shift()
+        cameMs = clock.monotonic()
+        batchOf(terminal).waitedSinceMs.push(first.cameMs)
         if (first.publish === undefined) repeat(terminal, first.id, first.answer)
         else take(terminal, first, handled)
       }
@@ -258,7 +297,7 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
   /** All messages of one read share one commit: `committed` covers whatever was handled before it is called. */
   function batchOf(terminal: Terminal): Batch {
     if (terminal.open !== undefined) return terminal.open
-    const batch: Batch = { answers: [], fresh: [], repeated: [], awaited: undefined, refused: undefined, state: 'waiting' }
+    const batch: Batch = { answers: [], cameMs, waitedSinceMs: [], fresh: [], repeated: [], awaited: undefined, refused: undefined, state: 'waiting' }
     terminal.open = batch
     terminal.batches.push(batch)
     queueMicrotask(() => {
@@ -292,29 +331,69 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
       }
       for (const answer of next.answers) answer(null)
       answered += next.answers.length
+      if (onAcknowledged !== undefined) tell(next, onAcknowledged)
     }
     if (answered > 0 && !terminal.left) terminal.guard.answered(answered)
+  }
+
+  function tell({ answers, cameMs: batchMs, waitedSinceMs }: Batch, acknowledged: (ms: number, messages: number) => void): void {
+    const now = clock.monotonic()
+    for (const since of waitedSinceMs) acknowledged(now - since, 1)
+    if (answers.length > waitedSinceMs.length) acknowledged(now - batchMs, answers.length - waitedSinceMs.length)
   }
 
   /** Only a terminal's own downlink. Granted, but nothing is delivered there by the engine itself. */
   function authorizeSubscribe(client: Client, subscription: Subscription, answer: (error: Error | null, granted?: Subscription | null) => void): void {
     if (subscription === PRESENT) return answer(null, null)
+    const session = door.seatOf(client)?.session
+    const { topic, qos } = subscription
+    const before = session?.filters.get(topic)
+    const decided = (granted: boolean): void => {
+      count(granted ? 'subscribe.granted' : 'subscribe.refused')
+      answer(null, granted ? subscription : null) // [MQTT-3.9.3-1] 0x80
+    }
     const granted = grant(door.seatOf(client), subscription)
-    count(granted ? 'subscribe.granted' : 'subscribe.refused')
-    return answer(null, granted ? subscription : null) // [MQTT-3.9.3-1] 0x80
+    const mailbox = session?.mailbox
+    if (downlink === undefined || mailbox === undefined || before === (granted ? qos : undefined)) return decided(granted)
+    // A session that would not be there after a restart is not promised.
+    return downlink.save(mailbox, (isStored) => {
+      if (granted && !isStored && mailbox.filters.get(topic) === qos) {
+        if (before === undefined) mailbox.filters.delete(topic)
+        else mailbox.filters.set(topic, before)
+      }
+      decided(granted && isStored)
+    })
   }
 
   const engine: Aedes = await createEngine({
     ...door.hooks,
     authorizePublish,
     authorizeSubscribe,
-    persistence: new TerminalStore((client) => door.seatOf(client)?.session, sessions),
+    persistence: new TerminalStore((client) => door.seatOf(client)?.session, sessions, downlink),
     onError: (error) => log.warn('broker reported an error', { listener: 'terminals', error }),
   })
   const events: NodeJS.EventEmitter = engine
   events.on('unsubscribe', (filters: readonly string[], client: Client) => {
-    for (const filter of filters) door.seatOf(client)?.session.filters.delete(filter)
+    const session = door.seatOf(client)?.session
+    if (session === undefined || !filters.reduce((found, filter) => session.filters.delete(filter) || found, false)) return
+    if (session.mailbox !== undefined) downlink?.save(session.mailbox, () => undefined)
   })
+  if (downlink !== undefined) {
+    downlink.brokerId = engine.id
+    events.on('connackSent', (_connack: unknown, client: Client) => {
+      const mailbox = door.seatOf(client)?.session.mailbox
+      if (mailbox === undefined || mailbox.client !== client) return
+      if (!mailbox.persistent) mailbox.live = true
+      // [MQTT-2.3.1-2] The engine begins at a random packet id, which a command that will be sent again may hold.
+      const ids = client as unknown as { _nextId: number }
+      ids._nextId = downlink.freeId(mailbox) ?? ids._nextId
+    })
+    events.on('clientReady', (client: Client) => {
+      const mailbox = door.seatOf(client)?.session.mailbox
+      if (mailbox !== undefined && mailbox.client === client) downlink.ready(mailbox)
+    })
+    for (const mailbox of downlink.restore()) sessions.restore(mailbox)
+  }
   door.open(engine)
 
   return {
@@ -331,8 +410,17 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
         if (now?.credential !== was?.credential || now?.certificate !== was?.certificate || now?.fleet !== was?.fleet) guard.kill('revoked')
         else if (now === undefined && !terminal.via.plain) guard.kill('revoked')
       }
+      for (const { key } of downlink?.recheck() ?? []) sessions.forget(key)
     },
-    close: door.close,
+    downlink(machine, command, done) {
+      if (downlink !== undefined) return downlink.downlink(machine, command, done)
+      count('downlink.not_allowed')
+      return done('not_allowed')
+    },
+    async close(graceMs) {
+      await door.close(graceMs)
+      downlink?.stop()
+    },
   }
 }
 
@@ -394,24 +482,44 @@ interface Sessions {
   take(key: string, clean: boolean): TerminalSession
   leave(key: string, session: TerminalSession): void
   find(key: string): TerminalSession | undefined
+  /** One that a former run left. */
+  restore(mailbox: Mailbox): void
+  /** Its machine is gone. */
+  forget(key: string): void
 }
 
-/** Persistent sessions by client key. Those without a connection are kept up to a bound, oldest out first. */
-function createSessions(max: number, count: Count): Sessions {
+/**
+ * Persistent sessions by client key. Those without a connection are kept up to a bound, oldest out first.
+ * @param ended  called for each that is over, those with clean session 1 too
+ */
+function createSessions(max: number, count: Count, ended: (session: TerminalSession) => void): Sessions {
   const connected = new Map<string, TerminalSession>()
   const absent = new Map<string, TerminalSession>()
+
+  function forget(key: string): void {
+    const known = connected.get(key) ?? absent.get(key)
+    connected.delete(key)
+    absent.delete(key)
+    if (known !== undefined) ended(known)
+  }
+
+  function stay(key: string, session: TerminalSession): void {
+    absent.set(key, session)
+    if (absent.size <= max) return
+    forget(absent.keys().next().value!)
+    count('session.evicted')
+  }
 
   return {
     take(key, clean) {
       if (clean) {
         // [MQTT-3.1.2-6]
-        connected.delete(key)
-        absent.delete(key)
-        return { ids: new ReceiveIds(), filters: new Map(), persistent: false, present: false, users: 1 }
+        forget(key)
+        return { ids: new ReceiveIds(), filters: new Map(), persistent: false, present: false, users: 1, mailbox: undefined }
       }
       const known = connected.get(key) ?? absent.get(key)
       absent.delete(key)
-      const session = known ?? { ids: new ReceiveIds(), filters: new Map(), persistent: true, present: false, users: 0 }
+      const session = known ?? { ids: new ReceiveIds(), filters: new Map(), persistent: true, present: false, users: 0, mailbox: undefined }
       session.present = known !== undefined
       session.users++
       connected.set(key, session)
@@ -419,27 +527,47 @@ function createSessions(max: number, count: Count): Sessions {
     },
     leave(key, session) {
       session.users--
+      if (session.users === 0 && !session.persistent) ended(session)
       if (session.users > 0 || connected.get(key) !== session) return
       connected.delete(key)
-      if (session.ids.size === 0 && session.filters.size === 0) return
-      absent.set(key, session)
-      if (absent.size <= max) return
-      absent.delete(absent.keys().next().value!)
-      count('session.evicted')
+      if (session.ids.size === 0 && session.filters.size === 0) ended(session)
+      else stay(key, session)
     },
     find: (key) => connected.get(key) ?? absent.get(key),
+    restore(mailbox) {
+      stay(mailbox.key, { ids: new ReceiveIds(), filters: mailbox.filters, persistent: true, present: false, users: 0, mailbox })
+    },
+    forget,
   }
 }
 
-/** The engine's view of the sessions: ids and filters, nothing else. Filters are kept by `grant`. */
+/** The engine's view of the sessions: ids, filters and commands, nothing that came from a terminal. Filters are kept by `grant`. */
 class TerminalStore extends EmptyPersistence {
   readonly #sessionOf: (client: Client) => TerminalSession | undefined
   readonly #sessions: Sessions
+  readonly #downlink: Downlink | undefined
 
-  constructor(sessionOf: (client: Client) => TerminalSession | undefined, sessions: Sessions) {
+  constructor(sessionOf: (client: Client) => TerminalSession | undefined, sessions: Sessions, downlink: Downlink | undefined) {
     super()
     this.#sessionOf = sessionOf
     this.#sessions = sessions
+    this.#downlink = downlink
+  }
+
+  override outgoingUpdate(client: Client, packet: OutgoingPacket): Promise<void> {
+    const mailbox = this.#sessionOf(client)?.mailbox
+    if (mailbox !== undefined) this.#downlink?.numbered(mailbox, packet)
+    return DONE
+  }
+
+  override outgoingClearMessageId(client: Client, { messageId }: OutgoingPacket): Promise<unknown> {
+    const mailbox = this.#sessionOf(client)?.mailbox
+    return mailbox === undefined || messageId === undefined ? DONE : Promise.resolve(this.#downlink?.acknowledged(mailbox, messageId))
+  }
+
+  override outgoingStream(client: Client): Readable {
+    const mailbox = this.#sessionOf(client)?.mailbox
+    return Readable.from(mailbox === undefined ? [] : (this.#downlink?.replay(mailbox) ?? []))
   }
 
   override subscriptionsByClient({ id }: { readonly id: string }): Promise<Subscription[]> {

@@ -26,7 +26,7 @@ export interface TlsMaterial {
 }
 
 export interface ListenerOptions {
-  readonly name: 'terminals' | 'recipients'
+  readonly name: 'terminals' | 'recipients' | 'recipients_ws'
   readonly host: string
   /** 0 = any free one. */
   readonly port: number

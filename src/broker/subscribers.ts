@@ -7,6 +7,7 @@ import type { RecipientId } from '../domain/ids.ts'
 import type { SessionStore } from '../domain/ports.ts'
 import type { Count } from './counts.ts'
 import type { Visitor } from './door.ts'
+import type { Turns } from './downlink.ts'
 import { DONE, EmptyPersistence } from './engine.ts'
 import type { OutgoingPacket } from './engine.ts'
 import type { Guard } from './guard.ts'
@@ -42,6 +43,8 @@ export interface Seat {
   readonly flights: Map<number, Flight>
   /** QoS 0, in the order they were written; those the kernel has are taken out at the next write. */
   unread: Flight[]
+  /** What it published is acknowledged in its order. */
+  readonly turns: Turns
 }
 
 /** A frame on a connection that is not known to have arrived. */

@@ -140,7 +140,9 @@ function readFile(io: Io, file: string, code: string): Buffer {
 
 function rootIn(bytes: Buffer, file: string): Uint8Array {
   if (bytes.length === 32) return bytes
-  const line = bytes.toString('latin1').split('\n').map((one) => one.replace(/#.*/, '').trim()).find((one) => one !== '') ?? ''
+  const lines = bytes.toString('latin1').split('\n').map((one) => one.replace(/#.*/, '').trim()).filter((one) => one !== '')
+  // A gateway's file says which key is of pseudonyms once there is more than one; until then the first is.
+  const line = (lines.find((one) => one.startsWith('pseudonym')) ?? lines[0] ?? '').replace(/^(storage|pseudonym)\s+/, '')
   if (/^[0-9a-fA-F]{64}$/.test(line)) return Buffer.from(line, 'hex')
   if (/^[A-Za-z0-9_-]{43}=?$/.test(line)) return Buffer.from(line, 'base64url')
   throw new GatewayError('KEY-FILE', `The file ${file} holds no root key.`, 'It is 32 bytes, or one line of 64 hex digits or 43 characters base64url.')

@@ -90,6 +90,7 @@ export const COMMANDS: CommandTable = {
   status: () => import('./status.ts'),
   subscribe: () => import('./subscribe.ts'),
   test: () => import('./test.ts'),
+  tokens: () => import('./tokens.ts'),
   trace: () => import('./trace.ts'),
   transforms: () => import('./transforms.ts'),
   why: () => import('./why.ts'),

@@ -229,7 +229,7 @@ async function message(args: Args, io: Io, { policy, loaded, keys, assumptions, 
   for (const { standing, result, lines } of results) {
     io.stdout.write(`${[
       `${standing.pair.output.id} <- ${stream.id}: ${standing.why}`,
-      result.sent === undefined ? `  nothing is sent: ${Verdict[verdictName(result.code)].text}` : `  sent on ${result.sent.topic}, ${result.sent.bytes.length} of ${payload.length} bytes`,
+      result.sent === undefined ? `  nothing is sent: ${Verdict[verdictName(result.code)].text}` : `  sent on ${result.sent.topic}: ${payload.length} bytes came, ${result.sent.bytes.length} leave`,
       ...columns([['field', 'before', 'after', 'action', 'why'], ...lines.map((line) => [line.path, brief(line.before), brief(line.after), line.action, line.why])]),
       '',
     ].join('\n')}\n`)

@@ -95,7 +95,7 @@ function timeOf({ fields }: MessageShape): Sketch['time'] {
 
 function pointOf({ fields, byName }: MessageShape): Sketch['point'] {
   const lat = fields.find((field) => field.name.startsWith('lat') && !field.repeated && field.message === undefined)
-  const lon = lat === undefined ? undefined : (byName.get(lat.name.replace('lat', 'lon')) ?? byName.get(lat.name.replace('lat', 'lng')))
+  const lon = lat === undefined ? undefined : ['lon', 'lng', 'long'].map((name) => byName.get(lat.name.replace('lat', name))).find((field) => field !== undefined)
   if (lat === undefined || lon === undefined || lon.repeated) return undefined
   const scale = lat.classified?.scale ?? 1
   const unit = { 1e-5: 'e5', 1e-6: 'e6', 1e-7: 'e7' }[scale] ?? (/e([567])$/.exec(lat.name)?.[0] ?? 'deg')
@@ -145,10 +145,10 @@ function render({ message, stream, machine, operator, time, point }: Sketch, lin
     `  ${stream}:`,
     `    topic: "up/{fleet}/{machine}/${stream}"`,
     `    message: ${message.name}`,
-    ...(machine === undefined ? [] : [`    machine: ${machine.name}                     # must be the machine that logged in`]),
-    ...(operator === undefined ? [] : [`    operator: ${operator.name}`]),
-    ...(time === undefined ? [] : [`    time: { field: ${time.field.name}, unit: ${time.unit} }`]),
-    ...(point === undefined ? [] : [`    points: { position: { lat: ${point.lat.name}, lon: ${point.lon.name}, unit: ${point.unit} } }`]),
+    machine === undefined ? '    # machine: FIELD                        # the field that names the machine, if there is one: it must be the machine that logged in' : `    machine: ${machine.name}                     # must be the machine that logged in`,
+    operator === undefined ? '    # operator: FIELD                       # the field that names the operator, if there is one' : `    operator: ${operator.name}`,
+    time === undefined ? '    # time: { field: FIELD, unit: ms }      # when it was measured, in s, ms, us or ns: sessions, windows and pseudonyms go by it' : `    time: { field: ${time.field.name}, unit: ${time.unit} }`,
+    ...(point === undefined ? ['    # points: { position: { lat: FIELD, lon: FIELD, unit: deg } }   # or e5, e6, e7: what grid and hide_in need'] : [`    points: { position: { lat: ${point.lat.name}, lon: ${point.lon.name}, unit: ${point.unit} } }`]),
     '',
     'purposes:',
     '  service.operate: { about: "what the machine needs to be kept running", clause: "clause of your notice" }',
@@ -168,17 +168,20 @@ function render({ message, stream, machine, operator, time, point }: Sketch, lin
     '    arrival_visible: true                   # each message leaves at once, so its arrival tells the time better than a rounded field',
     '    streams:',
     `      ${stream}:`,
-    `        fields:${leaving ? '' : ' {}'}`,
+    `        fields:${leaving ? '' : ' {}                          # without the {} as soon as a line below is without its #'}`,
     ...lines.map(({ path, text, note, idle }) => `          ${idle ? '# ' : ''}${`${path}: ${text}`.padEnd(width - (idle ? 2 : 0))}  # ${note}`),
     '',
     ...(unclassified.length === 0 ? [] : [
-      'fields: {}                                  # what fields are that the schema does not classify; below the strictest, which holds without an entry',
+      'fields: {}                                  # what fields are that the schema does not classify, without the {} as soon as there is an entry; below the strictest, which holds without one',
       ...unclassified.map((field) => `  # "${message.name}.${field.name}": { category: other, class: additional, personal: always }`),
       '',
     ]),
     'tests:',
     '  - name: an empty message gives nothing',
     `    given: { stream: ${stream}, country: FR, operator: none, message: {} }`,
+    `    expect: { ${OUTPUT}: nothing }`,
+    '  - name: nor does it with a yes',
+    `    given: { stream: ${stream}, country: FR, operator: P7, consent: { service.operate: granted }, message: {} }`,
     `    expect: { ${OUTPUT}: nothing }`,
     '',
   ].join('\n')

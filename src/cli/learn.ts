@@ -29,7 +29,7 @@ export const command: Command = {
     if (args.has('stop') && (stream !== undefined || time !== undefined)) throw new UsageError('--stop goes without --stream and --for. See: parapet learn --help')
     const gateway = gatewayClient(args, io)
     const known = args.has('stop') ? await gateway.request<Learning>('DELETE', '/v1/learning') : time !== undefined ? undefined : (await gateway.request<{ readonly learning?: Learning }>('GET', '/v1/learning')).learning
-    const learning = known ?? await gateway.request<Learning>('POST', '/v1/learning', { seconds: secondsIn('for', time ?? '1h'), ...(stream === undefined ? {} : { stream }) })
+    const learning = known ?? await gateway.request<Learning>('POST', '/v1/learning', { seconds: secondsIn('for', time ?? '1h', LIMITS.learnMs, '7d'), ...(stream === undefined ? {} : { stream }) })
     const shown = stream === undefined ? learning : { ...learning, rows: learning.rows.filter((row) => row.stream === stream) }
     if (args.get('format') === 'json') printJson(io, shown)
     else print(shown, io)

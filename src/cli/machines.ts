@@ -1,9 +1,13 @@
 /**
- * `parapet machines`: who may connect. `add` edits the registry file, which a running gateway reads again by itself; `list` asks the gateway.
+ * `parapet machines`: who may connect. `add` and `import` edit the registry, which a running gateway reads again by itself; `list` asks the gateway.
  */
-import { relative, resolve } from 'node:path'
-import { addMachine, makePassword } from '../admin/registry.ts'
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { basename, join, relative, resolve } from 'node:path'
+import { addMachine, addMachines, makePassword } from '../admin/registry.ts'
+import { formatFinding, GatewayError } from '../domain/errors.ts'
 import type { FleetId, MachineId } from '../domain/ids.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { Machine } from '../domain/ports.ts'
 import { FORMAT, printJson, printTable, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
 import { gatewayClient, GATEWAY_OPTIONS } from './client.ts'
@@ -11,10 +15,11 @@ import { CONFIG_OPTION, gatewayPath } from './gateway-file.ts'
 
 export const command: Command = {
   name: 'machines',
-  summary: 'add machines to the registry, or list them',
-  usage: ['add ID --fleet F [--model M] [--country CC] [--operator-collection on|off] [--no-credential]', 'list'],
+  summary: 'add machines to the registry, one or many, or list them',
+  usage: ['import FILE.csv [--passwords OUT.csv]', 'add ID --fleet F [--model M] [--country CC] [--operator-collection on|off] [--no-credential]', 'list'],
   actions: [
     { name: 'add', text: 'write an entry to the registry file and print its password once' },
+    { name: 'import', text: 'add the machines of a CSV file: id,fleet,model and, as wanted, country,operator_collection,holder,credential,certificate,label.NAME' },
     { name: 'list', text: 'the machines that a running gateway knows' },
   ],
   words: [0, 1],
@@ -26,13 +31,14 @@ export const command: Command = {
     { name: 'label', arg: 'NAME=TEXT', text: 'a label that rules may read', many: true },
     { name: 'holder', arg: 'H', text: 'who has the machine' },
     { name: 'no-credential', text: 'make no password: admitted by a certificate, or by name on a loopback listener' },
-    { name: 'file', arg: 'FILE', text: 'the registry file, default that of the gateway file' },
+    { name: 'passwords', arg: 'FILE', text: 'import: make passwords for machines that have neither credential nor certificate, and write them to this file (mode 0600); some twenty a second' },
+    { name: 'file', arg: 'FILE', text: 'the registry: a YAML or CSV file or a folder, default that of the gateway file' },
     { name: 'broker', arg: 'HOST:PORT', text: 'listener for terminals in the lines that are printed, default 127.0.0.1:1883' },
     CONFIG_OPTION,
     FORMAT,
     ...GATEWAY_OPTIONS,
   ],
-  run: (args, io) => (args.action === 'add' ? add(args, io) : list(args, io)),
+  run: (args, io) => (args.action === 'add' ? add(args, io) : args.action === 'import' ? importMany(args, io) : list(args, io)),
 }
 
 async function add(args: Args, io: Io): Promise<number> {
@@ -55,6 +61,88 @@ async function add(args: Args, io: Io): Promise<number> {
   if (args.get('format') === 'json') printJson(io, { id, fleet, file, ...(password === undefined ? {} : { password }) })
   else io.stdout.write(`${admission(id, fleet, password, relative(io.cwd, file), args.get('broker') ?? '127.0.0.1:1883').join('\n')}\n`)
   return 0
+}
+
+/** All of them or none: what is wrong with one is said before anything is written. */
+async function importMany(args: Args, io: Io): Promise<number> {
+  const [word] = args.words
+  if (word === undefined || !word.endsWith('.csv')) throw new UsageError('machines import needs a FILE.csv. See: parapet machines --help')
+  const { loadMachines } = await import('../config/machines.ts')
+  const source = resolve(io.cwd, word)
+  const { machines, findings } = loadMachines(source)
+  for (const finding of findings) io.stderr.write(`${formatFinding(finding)}\n`)
+  if (machines === undefined) return 1
+
+  const given = args.get('file')
+  const file = given === undefined ? gatewayPath(io, args.get('config'), 'machines', './machines.yaml') : resolve(io.cwd, given)
+  const isFolder = statSync(file, { throwIfNoEntry: false })?.isDirectory() === true
+  const before = existsSync(file) ? loadMachines(file) : { machines: new Map<string, Machine>(), findings: [] }
+  for (const finding of before.findings) io.stderr.write(`${formatFinding(finding)}\n`)
+  const there = before.machines
+  if (there === undefined) throw new GatewayError('MACHINES-FILE', `The registry ${relative(io.cwd, file)} is not in order, so nothing was added.`, 'Mend what is listed above.')
+  const known = [...machines.keys()].filter((id) => there.has(id)).length
+  if (known > 0) throw new GatewayError('MACHINE-EXISTS', `${known} of ${machines.size} machines are in the registry already, so nothing was added.`, 'Take them out of one of the two.')
+
+  if (!isFolder && !file.endsWith('.csv') && there.size + machines.size > YAML_MACHINES) {
+    throw new GatewayError('MACHINES-FILE', `A YAML file with more than ${YAML_MACHINES} machines takes long to read.`, 'Make a folder, put both files into it, and name it under machines: in the gateway file.')
+  }
+
+  const passwords = args.get('passwords')
+  const all = passwords === undefined ? [...machines.values()] : await withPasswords([...machines.values()], resolve(io.cwd, passwords))
+  // As a folder the registry takes the file as a further one; by its name it can be replaced later.
+  if (isFolder) await writeRegistry(join(file, basename(source)), all, true)
+  else if (file.endsWith('.csv')) await writeRegistry(file, [...there.values(), ...all], false)
+  else addMachines(file, all)
+  if (args.get('format') === 'json') printJson(io, { added: machines.size, registry: file })
+  else io.stdout.write(`${machines.size} machines are in ${relative(io.cwd, file)}; a running gateway takes them in by itself.\n${passwords === undefined ? '' : `Their passwords are in ${passwords}: bring them to the terminals, then delete it; the registry keeps only scrypt records.\n`}`)
+  return 0
+}
+
+/** YAML takes ten times as long to read as CSV: so many take some four seconds. */
+const YAML_MACHINES = 10_000
+
+/** Writes the passwords first: a record in the registry whose password nobody has would shut the machine out. */
+async function withPasswords(machines: readonly Machine[], file: string): Promise<Machine[]> {
+  const [{ hashCredential }, { writeCsv }] = await Promise.all([import('../broker/identify.ts'), import('../config/csv.ts')])
+  if (existsSync(file)) throw new GatewayError('PASSWORDS-FILE', `${file} exists already.`, 'Name another file: the passwords in it may still be needed.')
+  const made = new Map(machines.filter(({ credential, certificate }) => credential === undefined && certificate === undefined).map(({ id }) => [id, makePassword()]))
+  writeWhole(file, writeCsv([['id', 'password'], ...made]))
+  const done: Machine[] = []
+  for (let from = 0; from < machines.length; from += 4) {
+    done.push(...await Promise.all(machines.slice(from, from + 4).map(async (machine) => {
+      const password = made.get(machine.id)
+      return password === undefined ? machine : { ...machine, credential: await hashCredential(password) }
+    })))
+  }
+  return done
+}
+
+async function writeRegistry(file: string, machines: readonly Machine[], isNew: boolean): Promise<void> {
+  if (isNew && existsSync(file)) throw new GatewayError('MACHINES-FILE', `${file} exists already, so nothing was added.`, 'Give the CSV file another name.')
+  const { writeCsv } = await import('../config/csv.ts')
+  const named = [...new Set(machines.flatMap((machine) => Object.keys(machine.labels)))].sort()
+  const head = ['id', 'fleet', 'model', 'country', 'operator_collection', 'holder', 'credential', 'certificate', ...named.map((name) => `label.${name}`)]
+  const rows = machines.map((machine) => [
+    machine.id, machine.fleet, machine.model, machine.country ?? '', machine.operatorCollection === 'unknown' ? '' : machine.operatorCollection,
+    machine.holder ?? '', machine.credential ?? '', machine.certificate ?? '', ...named.map((name) => machine.labels[name] ?? ''),
+  ])
+  const text = writeCsv([head, ...rows])
+  if (Buffer.byteLength(text) > LIMITS.fileBytes) throw new GatewayError('MACHINES-FILE', `The file would be larger than ${LIMITS.fileBytes} bytes, so nothing was added.`, 'Use a folder of several CSV files.')
+  writeWhole(file, text)
+}
+
+/** Whole or not at all: a gateway never reads half a registry. */
+function writeWhole(file: string, text: string): void {
+  const beside = `${file}.new`
+  rmSync(beside, { force: true })
+  const handle = openSync(beside, 'wx', (statSync(file, { throwIfNoEntry: false })?.mode ?? 0o600) & 0o777)
+  try {
+    writeFileSync(handle, text)
+    fsyncSync(handle)
+  } finally {
+    closeSync(handle)
+  }
+  renameSync(beside, file)
 }
 
 function labels(args: Args): Record<string, string> {
@@ -85,7 +173,7 @@ function admission(id: string, fleet: string, password: string | undefined, file
 }
 
 /** For a POSIX shell. */
-function quoted(text: string): string {
+export function quoted(text: string): string {
   return /^[A-Za-z0-9_./-]+$/.test(text) && !text.startsWith('-') ? text : `'${text.replaceAll('\'', '\'\\\'\'')}'`
 }
 

@@ -3,13 +3,15 @@
  * a fleet in earnest has its certificates from the authority of its company.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join, relative, resolve } from 'node:path'
+import { modeProblem } from '../config/secrets.ts'
 import { GatewayError } from '../domain/errors.ts'
 import { isTopicLevel } from '../domain/ids.ts'
 import { FORMAT, printJson, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
+import { quoted } from './machines.ts'
 import { makeCertificate, makeRevocationList } from './pki/x509.ts'
 import type { Authority, CertificateWish } from './pki/x509.ts'
 
@@ -54,6 +56,7 @@ const DAY_MS = 86_400_000
 /** Clocks of terminals may be behind. */
 const EARLIER_MS = 3_600_000
 const DAYS_MAX = 36_500
+const FILE_NAME_MAX = 200
 
 function daysOf(args: Args, fallback: number): number {
   const days = Number(args.get('days') ?? fallback)
@@ -104,7 +107,7 @@ function issue(folder: string, id: string, args: Args, io: Io): number {
   write(join(folder, `${file}.key`), key)
   write(join(folder, `${file}.crt`), cert)
 
-  const at = (name: string): string => relative(io.cwd, join(folder, name))
+  const at = (name: string): string => quoted(relative(io.cwd, join(folder, name)))
   if (args.get('format') === 'json') {
     printJson(io, { cert: join(folder, `${file}.crt`), key: join(folder, `${file}.key`), serial: serialNumber, until: new Date(untilMs).toISOString() })
     return 0
@@ -124,6 +127,7 @@ function wished(args: Args, id: string): { readonly file: string; readonly wish:
   if (!isTopicLevel(id)) throw new UsageError(`A ${kind} has a name without "/", "+" and "#".`)
   // What cannot stand in a URI is escaped [RFC 3986, 2.1]; file names get the same.
   const written = encodeURIComponent(id)
+  if (written.length > FILE_NAME_MAX) throw new UsageError('The name is too long for a file name.')
   return { file: `${kind}-${written}`, wish: { name: id, use: 'client', uris: [`urn:parapet:${kind}:${written}`] } }
 }
 
@@ -137,7 +141,7 @@ function nextLines(action: string, id: string, at: (file: string) => string, fil
   const test = `--cafile ${at('ca.crt')} --cert ${at(`${file}.crt`)} --key ${at(`${file}.key`)}`
   return action === 'machine'
     ? ['It admits this machine once the registry has it (parapet machines add --no-credential); it needs no password. To try it:',
-        `  mosquitto_pub -V mqttv311 -h HOST -p 8883 -i terminal ${test} -q 1 -t 'up/FLEET/${id}/status' -f status.bin`]
+        `  mosquitto_pub -V mqttv311 -h HOST -p 8883 -i terminal ${test} -q 1 -t ${quoted(`up/FLEET/${id}/status`)} -f status.bin`]
     : ['It admits this recipient once the recipients file has it; it needs no password. To try it:',
         `  mosquitto_sub -V mqttv311 -h HOST -p 8884 -i reader ${test} -q 1 -t 'out/#'`]
 }
@@ -163,6 +167,8 @@ function revoke(folder: string, name: string, args: Args, io: Io): number {
 }
 
 function openAuthority(folder: string): Authority & { readonly untilMs: number } {
+  const problem = modeProblem(join(folder, 'ca.key'))
+  if (problem !== undefined) throw new GatewayError('PKI-MODE', problem, `Run: chmod 600 ${join(folder, 'ca.key')}, and make a new authority if somebody may have read it.`)
   try {
     const cert = readFileSync(join(folder, 'ca.crt'), 'utf8')
     return { cert, key: createPrivateKey(readFileSync(join(folder, 'ca.key'))), untilMs: new X509Certificate(cert).validToDate.getTime() }
@@ -206,7 +212,7 @@ function write(file: string, text: string): void {
   rmSync(beside, { force: true })
   const handle = openSync(beside, 'wx', 0o600)
   try {
-    writeSync(handle, text)
+    writeFileSync(handle, text)
     fsyncSync(handle)
   } finally {
     closeSync(handle)

@@ -6,6 +6,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { relative, resolve } from 'node:path'
 import { suggestion } from '../config/nearest.ts'
 import { GatewayError } from '../domain/errors.ts'
+import { LIMITS } from '../domain/limits.ts'
 import { createRecordingKeys, openRecording, publicKeyIn, readPrivateKey, type Recorded } from '../watch/recorded.ts'
 import { columns, printJson, UsageError } from './command.ts'
 import type { Args, Command, Io } from './command.ts'
@@ -163,7 +164,7 @@ function startBody(args: Args, io: Io): Readonly<Record<string, unknown>> {
   return {
     to: publicKeyIn(textOf(file)), reason: args.get('reason'), with_operators: args.has('with-operators'),
     ...(stream === undefined ? {} : { stream }), ...(machine === undefined ? {} : { machine }),
-    ...(time === undefined ? {} : { seconds: secondsIn('for', time) }), ...(size === undefined ? {} : { bytes: bytesIn('size', size) }), ...(keep === undefined ? {} : { keep_seconds: secondsIn('keep', keep) }),
+    ...(time === undefined ? {} : { seconds: secondsIn('for', time, LIMITS.recordingMs, '24h') }), ...(size === undefined ? {} : { bytes: bytesIn('size', size, LIMITS.recordingBytes, '1GiB') }), ...(keep === undefined ? {} : { keep_seconds: secondsIn('keep', keep, LIMITS.recordingKeepMs, '30d') }),
   }
 }
 
@@ -177,7 +178,7 @@ function textOf(file: string): string {
 
 function leftOut({ left_out: { no, device_setting: deviceSetting } }: Recording): string {
   if (no + deviceSetting === 0) return ''
-  return `Left out: ${no} messages of people who have said no to something, ${deviceSetting} of machines whose device setting is not on.\n`
+  return `Left out: ${no} messages of people who have said no to something or of whom that cannot be told, ${deviceSetting} of machines whose device setting is not on.\n`
 }
 
 // ------------------------------------------------------------------------------------------------------------------- file

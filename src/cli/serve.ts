@@ -71,13 +71,13 @@ function setUp(io: Io): void {
 
 interface Started {
   readonly first: boolean
-  readonly addresses: Readonly<Record<'terminals' | 'recipients' | 'admin', { readonly host: string; readonly port: number }>>
+  readonly addresses: Readonly<Record<'terminals' | 'recipients' | 'admin', { readonly host: string; readonly port: number }>> & { readonly recipients_ws?: { readonly host: string; readonly port: number } | undefined }
   readonly control: { health(): { readonly ready: boolean; readonly reasons: readonly { readonly code: string; readonly text: string; readonly mend: string | undefined }[] } }
 }
 
 /** What listens where and what to try next, with lines that can be pasted. */
 function banner(gateway: Started, name: string, machines: string, token: string, io: Io): string[] {
-  const { terminals, recipients, admin } = gateway.addresses
+  const { terminals, recipients, recipients_ws: web, admin } = gateway.addresses
   const at = ({ host, port }: { readonly host: string; readonly port: number }): string => `${host.includes(':') ? `[${host}]` : host}:${port}`
   const health = gateway.control.health()
   const known = firstMachine(machines)
@@ -92,6 +92,7 @@ function banner(gateway: Started, name: string, machines: string, token: string,
     ...columns([
       ['terminals publish to', `mqtt://${at(terminals)}`, 'up/{fleet}/{machine}/{stream}, user name = machine id'],
       ['recipients subscribe at', `mqtt://${at(recipients)}`, 'out/…, user name = recipient id'],
+      ...(web === undefined ? [] : [['  or over WebSocket at', `ws://${at(web)}`, 'the same']]),
       ['admin API', `http://${at(admin)}`, `/openapi.json, /readyz, /metrics; token in ${token}`],
     ]),
     '',

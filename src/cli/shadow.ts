@@ -37,7 +37,8 @@ interface Run {
   readonly compared: number
   readonly skipped: number
   readonly rows: readonly { readonly output?: string; readonly stream: string; readonly field?: string; readonly what: string; readonly reason?: string; readonly count: number; readonly machines: number }[]
-  readonly few_machines_left_out: boolean
+  readonly as_nobody: boolean
+  readonly left_out: boolean
   readonly further: number
   readonly difference: string
   readonly asks_again: readonly string[]
@@ -93,7 +94,8 @@ function print(run: Run, file: string | undefined, io: Io): void {
     ...(run.rows.length === 0 ? [] : [...columns([['output', 'stream', 'field', 'messages', 'under the candidate'], ...run.rows.map((row) => [row.output ?? 'all', row.stream, row.field ?? '(whole message)', String(row.count), whatOf(row)])], ''), '']),
     ...(run.compared > 0 && differing.length === 0 && run.further === 0 ? ['Nothing that was compared would be otherwise.'] : []),
     ...(run.further === 0 ? [] : [`${run.further} more in places for which there was no line left.`]),
-    ...(run.few_machines_left_out ? ['What hangs on a person\'s answer is shown once 5 machines had it, or to the roles privacy and admin.'] : []),
+    ...(run.as_nobody ? ['Judged as if nobody were known. A run that the role privacy or admin starts goes by what people really said.'] : []),
+    ...(run.left_out ? ['What hangs on a person\'s answer is shown to the roles privacy and admin.'] : []),
     ...(run.asks_again.length === 0 ? [] : [`A yes for ${run.asks_again.join(', ')} would end, as the candidate is wider than what was granted; compared as if it held.`]),
     ...(run.notice_again ? ['The candidate has another policy id, so its notice must be given before opt-out purposes open; compared as if it were.'] : []),
     `Next: parapet rules activate ${file ?? 'RULES'}${run.ended === undefined ? ', or end the run: parapet rules shadow --stop' : ''}`,

@@ -5,7 +5,7 @@
 import { GatewayError } from '../domain/errors.ts'
 import type { Policy } from '../domain/policy.ts'
 import { UsageError } from './command.ts'
-import type { Command } from './command.ts'
+import type { Args, Command } from './command.ts'
 import { openRules, PROTO_OPTION } from './rules-source.ts'
 
 export const command: Command = {
@@ -23,6 +23,8 @@ export const command: Command = {
   notes: 'Logs in with the recipient\'s id as user name and without a password, which a loopback listener admits; the password of another one is read from the environment variable PARAPET_PASSWORD.',
   async run(args, io) {
     const recipient = args.words[0] ?? ''
+    const most = numberOf(args, 'count', Number.POSITIVE_INFINITY)
+    const seconds = numberOf(args, 'seconds', undefined)
     const { policy, schemas } = openRules(args, io, args.get('rules') ?? 'config/rules/awp.yaml')
     const topics = topicsOf(policy, recipient)
     if (topics.length === 0) throw new UsageError(`No output with "via: [local]" goes to "${recipient}". There are ${[...new Set(policy.outputs.map((output) => output.recipient.id))].join(', ')}.`)
@@ -33,7 +35,6 @@ export const command: Command = {
       throw new GatewayError('NOT-CONNECTED', `The gateway at ${url} did not let "${recipient}" in: ${(error as Error).message}.`, (error as { code?: number }).code === 5 || (error as { code?: number }).code === 4 ? `It has no such log-in: add "${recipient}: {}" to config/recipients.yaml, or set PARAPET_PASSWORD.` : 'Start it with npm start, or name its listener with --url.')
     })
     const ended = Promise.withResolvers<number>()
-    const most = Number(args.get('count') ?? Number.POSITIVE_INFINITY)
     let seen = 0
     client.on('message', (topic, payload) => {
       const found = topics.find(({ pattern }) => pattern.test(topic))
@@ -43,12 +44,19 @@ export const command: Command = {
     })
     client.on('close', () => ended.resolve(1))
     await client.subscribeAsync([...new Set(topics.map(({ filter }) => filter))], { qos: 1 })
-    if (args.has('seconds')) setTimeout(() => ended.resolve(0), Number(args.get('seconds')) * 1_000).unref()
+    if (seconds !== undefined) setTimeout(() => ended.resolve(0), seconds * 1_000).unref()
     process.once('SIGINT', () => ended.resolve(0))
     const code = await ended.promise
     await client.endAsync(true)
     return code
   },
+}
+
+function numberOf<Otherwise>(args: Args, option: string, otherwise: Otherwise): number | Otherwise {
+  const text = args.get(option)
+  if (text === undefined) return otherwise
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new UsageError(`--${option} is a whole number from 1 to 999999.`)
+  return Number(text)
 }
 
 /** Filters of a recipient's own outputs, and which message type lies behind each topic. */

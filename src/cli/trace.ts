@@ -152,9 +152,9 @@ function textOf(entry: Entry, values: boolean): string[] {
 
 type Explained = Entry['outputs'][number]
 
-/** Of a closed output no field is worth a line. */
+/** Of a closed output no field is worth a line but those that a yes would let out. */
 function told({ fields, why }: Explained): Explained['fields'] {
-  return why.startsWith('closed') ? [] : fields.filter((field) => field.why !== UNNAMED)
+  return fields.filter((field) => (why.startsWith('closed') ? field.with_yes !== undefined && field.with_yes !== 'drop' : field.why !== UNNAMED))
 }
 
 function unnamed({ fields, why }: Explained): string[] {

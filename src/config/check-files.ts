@@ -68,6 +68,10 @@ function aroundTheRules(config: GatewayConfig, rules: LoadedRules): Finding[] {
   if (existsSync(config.operators)) findings.push(...loadOperators(config.operators).findings)
   if (existsSync(config.recipients)) findings.push(...loadRecipients(config.recipients, known).findings)
   const yaml = readYaml(config.file)
+  for (const recipient of config.downlink.keys()) {
+    const path = ['downlink', recipient]
+    if (known !== undefined && !known.has(recipient)) findings.push(found('UNKNOWN-RECIPIENT', yaml.place(path, 'key'), path.join('.'), `The rules know no recipient "${recipient}".`, suggestion(recipient, known)))
+  }
   for (const [name, bridge] of config.bridges) {
     const path = ['bridges', name, 'recipient']
     if (known !== undefined && !known.has(bridge.recipient)) findings.push(found('UNKNOWN-RECIPIENT', yaml.place(path), path.join('.'), `The rules know no recipient "${bridge.recipient}".`, suggestion(bridge.recipient, known)))

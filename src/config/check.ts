@@ -14,7 +14,7 @@ import type { LegalBasis } from './legal-basis.ts'
 import { suggestion } from './nearest.ts'
 import type { RulesFile } from './rules-file.ts'
 import { partsOf } from './streams.ts'
-import { overlap, placeholdersOf, topicProblem, topicShape } from './topics.ts'
+import { overlap, placeholdersOf, reservedLevel, topicProblem, topicShape } from './topics.ts'
 
 /** A resolved rules file with the places of its parts. */
 export interface Source {
@@ -153,6 +153,8 @@ function checkTopic(source: Source, output: Output): void {
     findings.add('TOPIC-TEMPLATE', where, `The topic ${problem.sentence}`, problem.mend)
     return
   }
+  const reserved = reservedLevel(output.to.topic, new Set(output.streams.map(({ stream }) => stream.id)))
+  if (reserved !== undefined) findings.add('TOPIC-RESERVED', where, `The topic of "${output.id}" can begin with "${reserved}/", which belongs to ${reserved === 'down' ? 'commands to machines' : 'notices to recipients'}.`)
   for (const name of placeholdersOf(output.to.topic)) {
     if (name === 'stream') continue
     const at = output.to.topic.indexOf(`{${name}}`)

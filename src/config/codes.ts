@@ -43,7 +43,7 @@ const TABLE = {
   'MORE': warning('file', 'There are more findings than are printed.', 'Mend these first.'),
 
   // names
-  'SCHEMA-PROBLEM': error('rule', 'A .proto file cannot be read or resolved.', 'Mend the .proto file.'),
+  'SCHEMA-PROBLEM': error('rule', 'A .proto file cannot be read or resolved.', 'Mend the .proto file, or name its folder right: with --proto, or under `proto:` of the gateway file.'),
   'UNKNOWN-MESSAGE': error('rule', 'A message type is in no .proto file.', 'Name a message with its package, e.g. awp.v1.Status.'),
   'UNKNOWN-FIELD': error('rule', 'A message has no such field.', 'Name a field as the .proto file writes it.'),
   'UNKNOWN-STREAM': error('rule', 'A stream is not defined.', 'Define it under `streams:`.'),
@@ -88,6 +88,7 @@ const TABLE = {
   // outputs
   'TOPIC-TEMPLATE': error('rule', 'The topic of an output is malformed.', 'Write levels, {stream} and {fields}, e.g. out/{stream}/{machine_id}.'),
   'TOPIC-FIELD': error('rule', 'A topic names a field that it cannot be filled with.', 'Use {stream} or a text or whole number that always leaves.'),
+  'TOPIC-RESERVED': error('rule', 'An output can send on topics that belong to commands (down/…) or to notices to recipients (ctl/…).', 'Let its topic begin with another fixed level, e.g. out/….'),
   'TOPIC-CLASH': error('rule', 'Two outputs can send on the same topic.', 'Let their topics differ in a fixed level, e.g. out/planning/… and out/service/….'),
   'SITE-REACH': error('rule', 'An output that stays on the site could leave it.', 'Mark the recipient `on_site: true` if it is on the site, or remove `reach: site`.'),
   'DEVICE-SETTING': error('rule', 'The device setting is overridden without a legal obligation.', 'Remove `despite_device_setting`.'),
@@ -134,8 +135,11 @@ const TABLE = {
   'UNTESTED': warning('lint', 'A branch of the rules is covered by no test.', 'Add a test for it.'),
 
   // the gateway file
+  'SECRET-MODE': error('gateway', 'A file with a secret can be read by others.', 'Give it mode 0600 and the user that the gateway runs as.'),
   'SECRET-IN-FILE': error('gateway', 'A secret stands in the file itself.', 'Put it into a file of its own with mode 0600 and name that file.'),
   'PLAIN-LISTENER': error('gateway', 'A listener that can be reached from outside has no TLS.', 'Add `tls: { cert, key, ca }`, or listen on 127.0.0.1.'),
+  'DOWNLINK-TOPIC': error('gateway', 'A pattern of commands is none.', 'Write down/{fleet}/{machine}/… with + and # for what varies.'),
+  'DOWNLINK-RIGHT': error('gateway', 'A bridge takes commands that its recipient may not send.', 'Give the recipient the pattern under `downlink:`, or take it from the bridge.'),
   'PLAIN-BRIDGE': error('gateway', 'A bridge to another host has no TLS.', 'Use mqtts://.'),
   'TRIAL': error('gateway', 'The trial mode is on for listeners that are not loopback.', 'Remove `trial: true`, or listen on 127.0.0.1.'),
   'SET': error('gateway', 'An override of the command line cannot be read.', 'Write --set key.key=value.'),

@@ -50,6 +50,11 @@ export function parseCsv(file: string, text: string): Yaml {
   return { file, text, value: findings.length > 0 ? undefined : value, findings, place, placeIn: place, has: (path) => places.has(path.join('\u0000')) }
 }
 
+/** Rows as a text that `parseCsv` reads back. */
+export function writeCsv(rows: readonly (readonly string[])[]): string {
+  return rows.map((row) => `${row.map((cell) => (/[",;\r\n]|^\s|\s$|^\uFEFF/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join(',')}\n`).join('')
+}
+
 interface Cell {
   readonly text: string
   readonly place: Place

@@ -9,9 +9,13 @@ import type { Finding } from '../domain/errors.ts'
 import { NAME } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Params } from '../domain/policy.ts'
+import type { RecipientId } from '../domain/ids.ts'
+import type { DownlinkRight } from '../domain/ports.ts'
 import { parseDuration } from '../minimise/quantity.ts'
 import { sorted } from './findings.ts'
 import { gatewaySchema } from './schema.ts'
+import { modeProblem, readSecret } from './secrets.ts'
+import { downlinkFilter, downlinkProblem, isFilterWithin } from './topics.ts'
 import { validator } from './validation.ts'
 import { found, parseValue, parseYaml, readText, readYaml, type Path, type Yaml } from './yaml.ts'
 
@@ -37,7 +41,9 @@ export interface GatewayConfig {
   readonly trial: boolean
   /** A widening needs the approval of two different tokens. */
   readonly twoPerson: boolean
-  readonly listen: { readonly terminals: ListenConfig; readonly recipients: ListenConfig; readonly admin: ListenConfig }
+  readonly listen: { readonly terminals: ListenConfig; readonly recipients: ListenConfig; readonly recipients_ws?: WebListenConfig | undefined; readonly admin: ListenConfig }
+  /** Who may send commands to machines. */
+  readonly downlink: ReadonlyMap<RecipientId, DownlinkRight>
   readonly bridges: ReadonlyMap<string, BridgeConfig>
   readonly limits: GatewayLimits
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -53,6 +59,11 @@ export interface ListenConfig {
   /** Where they were read. */
   readonly tlsFiles?: Pem | undefined
   readonly loopback: boolean
+}
+
+export interface WebListenConfig extends ListenConfig {
+  /** Of web pages that may connect, in lower case. */
+  readonly origins: readonly string[]
 }
 
 export interface Pem {
@@ -73,6 +84,8 @@ export interface BridgeConfig {
   /** PEM texts. */
   readonly tls: Partial<Pem> & { readonly serverName?: string }
   readonly keepaliveMs?: number | undefined
+  /** MQTT filters of the commands that are taken from there. */
+  readonly downlink?: readonly string[] | undefined
   readonly envelope?: boolean | undefined
   readonly batch?: {
     readonly messages: number
@@ -211,8 +224,9 @@ function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] 
   const add = (code: Parameters<typeof found>[0], path: Path, sentence: string, mend?: string): void => {
     findings.push(found(code, yaml.place(path), path.join('.'), sentence, mend))
   }
-  for (const name of ['terminals', 'recipients', 'admin'] as const) {
+  for (const name of ['terminals', 'recipients', 'recipients_ws', 'admin'] as const) {
     const listener = config.listen[name]
+    if (listener === undefined) continue
     const path: Path = ['listen', name, ...(text.listen?.[name]?.host === undefined ? [] : ['host'])]
     if (!listener.loopback && listener.tls === undefined) add('PLAIN-LISTENER', path, `The listener for ${name} on ${listener.host} can be reached from other hosts and has no TLS.`)
     if (listener.tls?.crl !== undefined && listener.tls.ca === undefined) add('MISSING-KEY', ['listen', name, 'tls', 'crl'], 'A revocation list needs `ca`: without it nobody has a certificate.')
@@ -221,8 +235,28 @@ function check(yaml: Yaml, text: GatewayText, config: GatewayConfig): Finding[] 
   for (const name of ['machines', 'operators', 'recipients'] as const) {
     if (text[name] !== undefined && !existsSync(config[name])) add('FILE-UNREADABLE', [name], `The file ${config[name]} does not exist.`)
   }
+  for (const [recipient, { topics, ttl }] of Object.entries(text.downlink ?? {})) {
+    const path: Path = ['downlink', recipient, 'topics']
+    for (const [at, pattern] of topics.entries()) {
+      const problem = downlinkProblem(pattern)
+      if (problem !== undefined) add('DOWNLINK-TOPIC', [...path, at], `The pattern "${pattern}" ${problem}`)
+    }
+    const ttlMs = parseDuration(ttl)
+    if (ttlMs !== undefined && (ttlMs < 1_000 || ttlMs > LIMITS.commandTtlMs)) add('BAD-VALUE', ['downlink', recipient, 'ttl'], 'A command cannot wait for so long, or so short.', 'Write between 1s and 30d.')
+  }
+  for (const [name, { recipient, downlink = [] }] of Object.entries(text.bridges ?? {})) {
+    const right = config.downlink.get(recipient as RecipientId)
+    for (const [at, pattern] of downlink.entries()) {
+      const path: Path = ['bridges', name, 'downlink', at]
+      const problem = downlinkProblem(pattern)
+      if (problem !== undefined) add('DOWNLINK-TOPIC', path, `The pattern "${pattern}" ${problem}`)
+      else if (right?.filters.some((filter) => isFilterWithin(downlinkFilter(pattern), filter)) !== true) add('DOWNLINK-RIGHT', path, `The recipient "${recipient}" of the bridge "${name}" may not send all that "${pattern}" stands for.`)
+    }
+  }
   for (const [name, bridge] of config.bridges) {
     if (bridge.credentialsFile !== undefined && !existsSync(bridge.credentialsFile)) add('FILE-UNREADABLE', ['bridges', name, 'credentials_file'], `The file ${bridge.credentialsFile} does not exist.`)
+    const exposed = bridge.credentialsFile === undefined ? undefined : modeProblem(bridge.credentialsFile)
+    if (exposed !== undefined) add('SECRET-MODE', ['bridges', name, 'credentials_file'], exposed, `Run: chmod 600 ${bridge.credentialsFile}`)
     const path: Path = ['bridges', name, 'url']
     const url = URL.parse(bridge.url)
     if (url === null) add('BAD-VALUE', path, `The address of the bridge "${name}" is none.`, 'Write mqtts://host:port.')
@@ -243,6 +277,10 @@ interface ListenerText {
   readonly tls?: Pem
 }
 
+interface WebListenerText extends ListenerText {
+  readonly origins?: readonly string[]
+}
+
 interface GatewayText {
   readonly name?: string
   readonly tenant?: string
@@ -256,11 +294,12 @@ interface GatewayText {
   readonly minimiser?: 'compiled' | 'interpreted'
   readonly trial?: boolean
   readonly two_person?: boolean
-  readonly listen?: { readonly terminals?: ListenerText; readonly recipients?: ListenerText; readonly admin?: ListenerText }
+  readonly listen?: { readonly terminals?: ListenerText; readonly recipients?: ListenerText; readonly recipients_ws?: WebListenerText; readonly admin?: ListenerText }
+  readonly downlink?: Readonly<Record<string, { readonly topics: readonly string[]; readonly qos?: 0 | 1; readonly payload_bytes?: number; readonly ttl?: string }>>
   readonly bridges?: Readonly<Record<string, {
     readonly recipient: string; readonly url: string; readonly protocol?: 4 | 5; readonly window?: number; readonly client_id?: string; readonly credentials_file?: string
     readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string; readonly server_name?: string }
-    readonly keepalive?: string; readonly envelope?: boolean
+    readonly keepalive?: string; readonly envelope?: boolean; readonly downlink?: readonly string[]
     readonly batch?: { readonly messages?: number; readonly within?: string; readonly compress?: 'zstd' | 'none'; readonly outputs?: readonly string[] }
   }>>
   readonly limits?: {
@@ -276,18 +315,19 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
   const base = dirname(resolve(yaml.file))
   const at = (path: string): string => resolve(base, path)
   const pem = (path: string, where: Path): string => {
-    const read = readText(at(path))
+    const read = where.at(-1) === 'key' ? readSecret(at(path)) : readText(at(path))
     if ('text' in read) return read.text
     findings.push({ ...read.finding, place: yaml.place(where), path: where.join('.') })
     return ''
   }
-  const listener = (name: 'terminals' | 'recipients' | 'admin', port: number): ListenConfig => {
+  const listener = (name: 'terminals' | 'recipients' | 'recipients_ws' | 'admin', port: number): ListenConfig => {
     const given = text.listen?.[name]
     const host = given?.host ?? '127.0.0.1'
     const tlsFiles = given?.tls === undefined ? undefined : (Object.fromEntries(Object.entries(given.tls).map(([kind, file]) => [kind, at(file as string)])) as unknown as Pem)
     return { host, port: given?.port ?? port, tls: given?.tls === undefined ? undefined : (pems(given.tls, ['listen', name, 'tls'], pem) as Pem), tlsFiles, loopback: isLoopback(host) }
   }
   const limits = text.limits ?? {}
+  const web = text.listen?.recipients_ws
   const files = {
     rules: at(text.rules ?? './rules/awp.yaml'),
     proto: (text.proto ?? ['../proto']).map(at),
@@ -306,7 +346,13 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
     minimiser: text.minimiser ?? 'compiled',
     trial: text.trial ?? false,
     twoPerson: text.two_person ?? false,
-    listen: { terminals: listener('terminals', 1883), recipients: listener('recipients', 1884), admin: listener('admin', 8080) },
+    listen: {
+      terminals: listener('terminals', 1883), recipients: listener('recipients', 1884), admin: listener('admin', 8080),
+      ...(web === undefined ? {} : { recipients_ws: { ...listener('recipients_ws', 1885), origins: (web.origins ?? []).map((origin) => origin.toLowerCase()) } }),
+    },
+    downlink: new Map(Object.entries(text.downlink ?? {}).map(([recipient, { topics, qos = 1, payload_bytes: payloadBytes = LIMITS.commandPayloadBytes, ttl }]) => [
+      recipient as RecipientId, { filters: topics.map(downlinkFilter), qos, payloadBytes, ttlMs: parseDuration(ttl) ?? 86_400_000 },
+    ])),
     bridges: new Map(Object.entries(text.bridges ?? {}).map(([name, bridge]) => [name, {
       recipient: bridge.recipient,
       url: bridge.url,
@@ -316,6 +362,7 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
       credentialsFile: bridge.credentials_file === undefined ? undefined : at(bridge.credentials_file),
       tls: bridgeTls(bridge.tls ?? {}, ['bridges', name, 'tls'], pem),
       keepaliveMs: parseDuration(bridge.keepalive),
+      downlink: bridge.downlink?.map(downlinkFilter),
       envelope: bridge.envelope,
       batch: bridge.batch === undefined ? undefined : {
         messages: bridge.batch.messages ?? 100, withinMs: parseDuration(bridge.batch.within) ?? 1_000, compress: bridge.batch.compress ?? 'zstd', outputs: bridge.batch.outputs,

@@ -2,7 +2,7 @@
  * `include:` of the rules file: the files it names, read and united with it to one document in which every place is still the
  * file, line and column where the text stands. What is in force is put together from the texts that were accepted, never from disk.
  */
-import { realpathSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import type { Finding, Place } from '../domain/errors.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -16,6 +16,8 @@ export interface IncludeOptions {
   readonly included?: Readonly<Record<string, string>>
   /** Folder of the rules file, when that cannot be told from its name. */
   readonly folder?: string
+  /** Files and folders that hold no rules, absolute: whoever may write rules must not learn through findings what stands in them. */
+  readonly apart?: readonly string[]
 }
 
 export interface United {
@@ -39,7 +41,7 @@ export function uniteFiles(main: Yaml, options: IncludeOptions = {}): United {
   const names = (main.value as { readonly include?: readonly string[] } | null)?.include ?? []
   if (names.length === 0) return { yaml: main, included, files, findings: [] }
 
-  const source = options.included === undefined ? fromDisk(main, options.folder ?? dirname(resolve(main.file)), files) : fromTexts(main, options.included)
+  const source = options.included === undefined ? fromDisk(main, options.folder ?? dirname(resolve(main.file)), files, options.apart ?? []) : fromTexts(main, options.included)
   const parts: Yaml[] = []
   const findings: Finding[] = []
   let [bytes, size] = [main.text.length, main.size ?? 0]
@@ -71,7 +73,7 @@ const OWN: ReadonlySet<string> = new Set(Object.keys(rulesSchema().properties as
 
 type Source = (name: string, at: Path) => string | Finding
 
-function fromDisk(main: Yaml, folder: string, files: Map<string, string>): Source {
+function fromDisk(main: Yaml, folder: string, files: Map<string, string>, apart: readonly string[]): Source {
   return (name, at) => {
     const path = join(folder, name)
     // Noted before it is read: a change in between is seen by whoever watches it.
@@ -84,6 +86,10 @@ function fromDisk(main: Yaml, folder: string, files: Map<string, string>): Sourc
     }
     if (real === realPath(join(folder, basename(main.file)))) return found('INCLUDE', main.place(at), at.join('.'), 'The rules file includes itself.', 'Remove the line.')
     if (!real.startsWith(withSep(realpathSync(folder)))) return found('INCLUDE', main.place(at), at.join('.'), `The included file ${name} is a link to a place outside of the folder of the rules file.`, 'Put the file itself there.')
+    const isApart = apart.map(realPath).some((one) => one !== undefined && (real === one || real.startsWith(withSep(one))))
+    if (isApart) return found('INCLUDE', main.place(at), at.join('.'), `The included file ${name} belongs to the gateway itself and holds no rules.`, 'Name a file with rules.')
+    // A pipe would be waited for, and with it everybody.
+    if (statSync(real, { throwIfNoEntry: false })?.isFile() !== true) return found('FILE-UNREADABLE', main.place(at), at.join('.'), `The included ${name} is no file.`, 'Put a file there.')
     const read = readText(real)
     return 'text' in read ? read.text : { ...read.finding, place: { ...read.finding.place, file: join(dirname(main.file), name) } }
   }

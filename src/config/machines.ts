@@ -4,11 +4,13 @@
  */
 import { readdirSync, statSync } from 'node:fs'
 import { extname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import type { Finding } from '../domain/errors.ts'
 import type { FleetId, MachineId } from '../domain/ids.ts'
 import type { Machine } from '../domain/ports.ts'
 import { parseCsv } from './csv.ts'
 import { sorted } from './findings.ts'
+import type { MachinesMessage } from './machines-thread.ts'
 import { placeHint, readPlace } from './places.ts'
 import { machinesSchema } from './schema.ts'
 import { validator } from './validation.ts'
@@ -25,6 +27,34 @@ export function loadMachines(path: string): LoadedMachines {
   const files = filesOf(path)
   if ('finding' in files) return { machines: undefined, findings: [files.finding] }
   return readMachines(files.map((file) => (extname(file) === '.csv' ? readCsv(file) : readYaml(file))))
+}
+
+/** Below this a file is read in some milliseconds, and a thread would cost more. */
+const ASIDE_BYTES = 65_536
+
+/**
+ * The same in a thread of its own when there is much to read: 100,000 machines take seconds, and messages go on meanwhile.
+ * @param signal  ends it; the answer is then that nothing was accepted
+ */
+export async function loadMachinesAside(path: string, signal: AbortSignal): Promise<LoadedMachines> {
+  const files = filesOf(path)
+  if ('finding' in files || files.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0) < ASIDE_BYTES) return loadMachines(path)
+  const thread = new Worker(new URL(import.meta.filename.endsWith('.ts') ? './machines-thread.ts' : './machines-thread.js', import.meta.url), { workerData: { path } })
+  const machines = new Map<string, Machine>()
+  const { promise, resolve } = Promise.withResolvers<LoadedMachines>()
+  const failed = (): void => resolve({ machines: undefined, findings: signal.aborted ? [] : [found('LIMIT', { file: path, line: 1, col: 1 }, '', 'The machines could not be read: there was not memory enough.', 'Put them into CSV files in a folder: they need a third of it.')] })
+  thread.on('message', (message: MachinesMessage) => {
+    if ('machines' in message) {
+      for (const machine of message.machines) machines.set(machine.id, machine)
+      setImmediate(() => thread.postMessage('next', []))
+    } else resolve({ machines: message.accepted ? machines : undefined, findings: message.findings })
+  })
+  // After its last message the thread ends as well, and that says nothing new.
+  thread.on('error', failed).on('exit', failed)
+  const end = (): void => void thread.terminate()
+  signal.addEventListener('abort', end, { once: true })
+  if (signal.aborted) end()
+  return promise.finally(() => signal.removeEventListener('abort', end))
 }
 
 /** Machines of several sources together; for texts in memory. */

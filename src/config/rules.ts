@@ -55,6 +55,8 @@ export interface LoadedRules {
   readonly files: ReadonlyMap<string, string>
   /** The same texts with other values for some parameters. */
   under(params: Params): LoadedRules
+  /** The same, for a gateway that goes on meanwhile. */
+  underInPieces(params: Params): Pieces<LoadedRules>
 }
 
 /** Reads, resolves and checks a rules file that is in memory. Never throws for anything that stands in it. */
@@ -87,8 +89,9 @@ function loadYaml(yaml: Yaml, options: RulesOptions): LoadedRules {
 
 function* loadUnited(united: United, options: RulesOptions): Pieces<LoadedRules> {
   const { included, files } = united
-  const under = (params: Params): LoadedRules => atOnce(loadUnited(united, { ...options, params: { ...options.params, ...params } }))
-  const refused = (list: readonly Finding[], params: Params = {}): LoadedRules => ({ policy: undefined, draft: undefined, findings: sorted(list), accepted: [], schemas: options.schemas, included, files, params, under })
+  const underInPieces = (params: Params): Pieces<LoadedRules> => loadUnited(united, { ...options, params: { ...options.params, ...params } })
+  const under = (params: Params): LoadedRules => atOnce(underInPieces(params))
+  const refused = (list: readonly Finding[], params: Params = {}): LoadedRules => ({ policy: undefined, draft: undefined, findings: sorted(list), accepted: [], schemas: options.schemas, included, files, params, under, underInPieces })
   if (united.findings.length > 0) return refused(united.findings)
   const { yaml, params, unused, explain, findings: unfilled } = fillParams(united.yaml, options.params)
   if (unfilled.length > 0) return refused(unfilled, params)
@@ -137,7 +140,7 @@ function* loadUnited(united: United, options: RulesOptions): Pieces<LoadedRules>
   const today = options.today ?? new Date().toISOString().slice(0, 10)
   const { kept, accepted } = applyAccepted(rules.accept ?? [], findings, { today, complete: resolved })
   const usable = !kept.some((one) => one.severity === 'error')
-  return { policy: usable ? policy : undefined, draft: resolved ? policy : undefined, findings: bounded(sorted(kept.map(explain)), yaml), accepted, schemas, included, files, params, under }
+  return { policy: usable ? policy : undefined, draft: resolved ? policy : undefined, findings: bounded(sorted(kept.map(explain)), yaml), accepted, schemas, included, files, params, under, underInPieces }
 }
 
 /** Of everything that decides: texts, values, schemas. A file that neither includes nor declares anything is hashed as it always was. */

@@ -182,9 +182,23 @@ export function gatewaySchema(): JsonSchema {
       listen: object({
         terminals: listener(1883, 'Where machines connect.'),
         recipients: listener(1884, 'Where recipients subscribe.'),
+        recipients_ws: object({
+          ...(listener(1885, '')['properties'] as Record<string, JsonSchema>),
+          origins: {
+            type: 'array', maxItems: 64, uniqueItems: true, items: { type: 'string', pattern: '^https?://[^/?#@*\\s]+$', errorMessage: 'an origin such as https://planner.example.com' },
+            description: 'Web pages that may connect. Default: none; clients that are no browser need not be named.',
+          },
+        }, [], 'Where recipients subscribe over WebSocket. Not there unless it is written.'),
         admin: listener(8080, 'The admin API.'),
       }),
+      downlink: named(object({
+        topics: { ...downlinkPatterns, description: 'Commands that it may send: down/{fleet}/{machine}/…, with + and # for levels that vary, or the names of a fleet and a machine.' },
+        qos: { enum: [0, 1], default: 1, description: 'The highest. With 1 a command waits for a terminal that is absent.' },
+        payload_bytes: { type: 'integer', minimum: 0, maximum: 262_144, default: LIMITS.commandPayloadBytes, description: 'Largest payload.' },
+        ttl: { ...duration, default: '1d', description: 'How long a command waits for a terminal that is absent; at most 30 days.' },
+      }, ['topics']), 'Recipients that may send commands to machines. Nobody else may.'),
       bridges: named(object({
+        downlink: { ...downlinkPatterns, description: 'Commands that are taken from this broker, within what its recipient may send. Default: none.' },
         recipient: { ...name, description: 'The recipient whose broker this is; only its outputs may pass.' },
         url: { type: 'string', pattern: '^(mqtts?|wss?)://', errorMessage: 'an address such as mqtts://broker.example:8883', description: 'mqtts://host:port. Without TLS on loopback only.' },
         protocol: { enum: [4, 5], default: 5, description: 'MQTT 3.1.1 (4) or 5.' },
@@ -294,6 +308,7 @@ const date: JsonSchema = { type: 'string', pattern: '^\\d{4}-\\d{2}-\\d{2}$', er
 const duration: JsonSchema = { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(ms|s|min|m|h|d)$', errorMessage: 'a duration such as 30s, 15m, 12h or 7d' }
 const percent: JsonSchema = { type: 'string', pattern: '^(100|[1-9]?\\d(\\.\\d+)?)\\s*%$', errorMessage: 'a part such as 20 %' }
 const scrypt: JsonSchema = { type: 'string', pattern: '^scrypt\\$', errorMessage: 'a scrypt record, never the password itself' }
+const downlinkPatterns: JsonSchema = { type: 'array', items: text, minItems: 1, maxItems: LIMITS.commandPatterns, uniqueItems: true }
 const path: JsonSchema = { type: 'string', minLength: 1, maxLength: 1_024, errorMessage: 'a field of the message, e.g. header.time_ms' }
 
 function object(properties: Readonly<Record<string, JsonSchema>>, required: readonly string[] = [], description?: string): JsonSchema {

@@ -48,6 +48,44 @@ export function overlap(a: string, aStreams: ReadonlySet<string>, b: string, bSt
   return left.length === right.length && left.every((level, index) => levelsMeet(level, aStreams, right[index] as string, bStreams))
 }
 
+/** First levels that no output may have: commands to machines, notices to recipients. */
+const RESERVED: ReadonlySet<string> = new Set(['down', 'ctl'])
+
+/** The reserved first level that an output's topic has, or can have. */
+export function reservedLevel(topic: string, streams: ReadonlySet<string>): string | undefined {
+  const first = topic.split('/', 1)[0] as string
+  return [...RESERVED].find((level) => levelsMeet(first, streams, level, streams))
+}
+
+/** What is wrong with a pattern of commands. The sentence goes on from "The pattern …". */
+export function downlinkProblem(pattern: string): string | undefined {
+  const levels = pattern.split('/')
+  const [down, fleet, machine, ...rest] = levels
+  if (pattern.includes('\u0000') || Buffer.byteLength(pattern) > LIMITS.topicBytes || levels.length > LIMITS.topicLevels) return 'is longer than a topic may be, or holds a NUL character.'
+  if (down !== 'down' || fleet === undefined || machine === undefined || rest.length === 0) return 'does not begin with down/{fleet}/{machine}/.'
+  if (levels.includes('')) return 'has an empty level.'
+  const odd = levels.find((level, at) => /[+#]/.test(level) && level !== '+' && !(level === '#' && at > 2 && at === levels.length - 1))
+  if (odd !== undefined) return `has a wildcard where none may be ("${odd}").`
+  const placeholder = levels.find((level, at) => /[{}]/.test(level) && !(at === 1 && level === '{fleet}') && !(at === 2 && level === '{machine}'))
+  return placeholder === undefined ? undefined : `has a placeholder that is none here ("${placeholder}").`
+}
+
+/** The MQTT filter of a pattern of commands. */
+export function downlinkFilter(pattern: string): string {
+  return pattern.replace(/^down\/\{fleet\}\//, 'down/+/').replace(/^(down\/[^/]+\/)\{machine\}\//, '$1+/')
+}
+
+/** Whether whatever matches the one filter matches the other. */
+export function isFilterWithin(filter: string, other: string): boolean {
+  const [inner, outer] = [filter.split('/'), other.split('/')]
+  for (const [at, level] of outer.entries()) {
+    if (level === '#') return true
+    const mine = inner[at]
+    if (mine === undefined || mine === '#' || (level !== '+' && level !== mine)) return false
+  }
+  return inner.length === outer.length
+}
+
 function levelsMeet(a: string, aStreams: ReadonlySet<string>, b: string, bStreams: ReadonlySet<string>): boolean {
   const valuesA = a === '{stream}' ? aStreams : placeholderOf(a) === undefined ? new Set([a]) : undefined
   const valuesB = b === '{stream}' ? bStreams : placeholderOf(b) === undefined ? new Set([b]) : undefined

@@ -70,7 +70,7 @@ function findingOf(error: ErrorObject, yaml: Yaml, root: unknown, wording: Wordi
     case 'required': {
       const missing = (error.params as { missingProperty: string }).missingProperty
       const described = (error.parentSchema?.properties as Record<string, JsonSchema> | undefined)?.[missing]?.description
-      return make('MISSING-KEY', path, 'key', `${name} needs "${missing}".`, typeof described === 'string' ? `Add it: ${described}` : undefined)
+      return make('MISSING-KEY', path, 'key', `${name} needs "${missing}".`, typeof described === 'string' ? `Add it: ${described}${missing === 'version' && path.length === 0 ? ' A file that another one includes is checked with that one.' : ''}` : undefined)
     }
     case 'propertyNames': {
       const given = (error.params as { propertyName: string }).propertyName

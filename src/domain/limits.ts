@@ -41,6 +41,16 @@ export const LIMITS = {
   offlineBytes: 16_777_216,
   retained: 10_000,
   recipientSessions: 64,
+  /** Commands and their bytes that wait for one machine's sessions, and for all; further ones are refused and counted. */
+  machineCommands: 100,
+  machineCommandBytes: 1_048_576,
+  commands: 10_000,
+  commandBytes: 67_108_864,
+  /** How long a command may wait for its terminal at most, and how large it may be when the gateway file does not say. */
+  commandTtlMs: 30 * 86_400_000,
+  commandPayloadBytes: 4_096,
+  /** Patterns of commands in one list of the gateway file. */
+  commandPatterns: 64,
   /** Nesting of protobuf messages; deeper is refused. */
   depth: 32,
   /** A Decision is a 32-bit set; bits 30 and 31 stay free. */
@@ -103,6 +113,11 @@ export const LIMITS = {
   /** Addresses whose failures are remembered; the one seen longest ago is forgotten first. */
   adminAddresses: 4_096,
   adminTokens: 256,
+  /** Requests to the admin API of one token and of one address, in a second and at once after a rest; further ones are answered 429. */
+  adminTokenPerSecond: 200,
+  adminTokenBurst: 1_000,
+  adminAddressPerSecond: 500,
+  adminAddressBurst: 2_000,
   /** Looking at live traffic, shadow and trace each: messages that wait for it, and processor time in each second; past it a message is passed over, and counted. A few are taken in any case. */
   watchWaiting: 64,
   watchMsPerSecond: 50,
@@ -123,6 +138,10 @@ export const LIMITS = {
   traceValue: 200,
   /** Values of one metric label; further ones count as `other`. */
   labelValues: 2_048,
+  /** Rules that somebody has checked and that wait for it, a MiB each at most; at it the next are refused. */
+  validations: 16,
+  /** How far into the future an event time may lie before the terminal's clock counts as unsure; past it nobody is known. */
+  aheadMs: 300_000,
   /** Learn mode: how long at most; messages looked at in a second, fields of one, findings of one; rows, past which findings are only counted. */
   learnMs: 604_800_000,
   learnPerSecond: 500,

@@ -77,6 +77,20 @@ export interface IdentityRegister {
   find(credential: string, atMs: number): Identity | undefined
 }
 
+// ----------------------------------------------------------------------------------------------------------------- at rest
+
+/** Wraps the random keys under which something is stored; what former root keys wrapped opens as well. */
+export interface StorageKeys {
+  /** Id of the root key in use. */
+  readonly id: string
+  /** Whether what this root key wrapped can be opened. */
+  knows(id: string): boolean
+  /** @param context  what the key is for: it unwraps for nothing else */
+  wrap(key: Uint8Array, context: string): Uint8Array
+  /** The key; undefined when the bytes are not those that `wrap` made, or made under another tenant or root key. */
+  unwrap(id: string, wrapped: Uint8Array, context: string): Uint8Array | undefined
+}
+
 // ------------------------------------------------------------------------------------------------------------------ ledger
 
 /** Reserved event types (design 4). */
@@ -365,6 +379,61 @@ export interface SessionStore {
   /** One for each recipient and topic. */
   retain(record: OutboxRecord): void
   unretain(recipient: RecipientId, topic: string): void
+}
+
+// ---------------------------------------------------------------------------------------------------------------- commands
+
+/** What a recipient, or a cloud in its name, wants to tell a machine. Made outside: nothing of it came from a terminal. */
+export interface Command {
+  readonly from: RecipientId
+  readonly topic: string
+  readonly payload: Uint8Array
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  /** Topic filters that it must match beside those of the recipient's right: what a bridge was told to take. */
+  readonly within?: readonly string[] | undefined
+}
+
+/** Which commands a recipient may send (gateway file, `downlink:`). */
+export interface DownlinkRight {
+  /** MQTT filters below `down/FLEET/MACHINE/`, `+` where the file has a placeholder. */
+  readonly filters: readonly string[]
+  readonly qos: 0 | 1
+  readonly payloadBytes: number
+  /** How long a command waits for an absent terminal. */
+  readonly ttlMs: number
+}
+
+/** A command that waits for a terminal's PUBACK. */
+export interface StoredCommand {
+  /** Its place in the session's line; grows. */
+  readonly place: number
+  readonly topic: string
+  readonly payload: Uint8Array
+  readonly expiresAtMs: number
+  /** Under which it was sent, if it was. */
+  readonly messageId: number | undefined
+}
+
+/** A terminal's session with clean session 0 that has subscribed to its downlink. */
+export interface StoredTerminal {
+  readonly key: string
+  readonly machine: MachineId
+  readonly filters: ReadonlyMap<string, 0 | 1 | 2>
+  /** In the order of their places. */
+  readonly waiting: readonly StoredCommand[]
+}
+
+/** Sessions of terminals with the commands that wait for them, over restarts. Callbacks: durable, or GatewayError OUTBOX-UNHEALTHY or OUTBOX-CLOSED. */
+export interface CommandStore {
+  /** What a former run left. */
+  terminals(): readonly StoredTerminal[]
+  save(terminal: Omit<StoredTerminal, 'waiting'>, stored: (error: Error | undefined) => void): void
+  /** With all that waits for it. */
+  forget(key: string): void
+  /** The same place again replaces what is there. Must not be changed afterwards. */
+  put(key: string, command: StoredCommand, stored?: (error: Error | undefined) => void): void
+  remove(key: string, place: number): void
 }
 
 /** A way out of the gateway. */

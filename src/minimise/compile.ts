@@ -41,8 +41,8 @@ export interface CompileOptions {
 export function compilePlan(plan: Plan, options: CompileOptions): Minimiser {
   let known = made.get(options.keys)
   if (known === undefined) made.set(options.keys, (known = new LRUCache({ max: LIMITS.minimisers })))
-  // The id says what of the message is taken and how; what its fields are, the message itself says.
-  const name = `${options.engine}|${numberOf(plan.message)}|${plan.id}`
+  // The digest says what of the message is taken and how; what its fields are, the message itself says.
+  const name = `${options.engine}|${numberOf(plan.message)}|${plan.digest}`
   let minimiser = known.get(name)
   if (minimiser === undefined) known.set(name, (minimiser = make(plan, options)))
   return minimiser

@@ -75,6 +75,8 @@ function build(files: Readonly<Record<string, string>>, problems: string[]): Sch
   const root = new protobuf.Root()
   root.addJSON(OPTION_MESSAGES)
   const parsed = new Set<string>()
+  // It stands between names and texts where they are hashed: with one in a text two sets of files could have one hash.
+  for (const name of Object.keys(files).sort()) if (files[name]?.includes('\u0000') === true) problems.push(`${name}: a NUL character stands in it, which no .proto file has.`)
   for (const name of Object.keys(files).sort()) parseFile(name, name, files, root, parsed, problems)
   try {
     root.resolveAll()

@@ -46,6 +46,8 @@ export interface Plan {
   readonly time: TimeRef | undefined
   /** First 16 hex digits of the SHA-256 over the plan's content. */
   readonly id: string
+  /** All of it: whoever takes one plan for another goes by this, for two plans with one short id can be searched for. */
+  readonly digest: string
 }
 
 export type TopicPiece = { readonly text: string } | { readonly path: string }
@@ -144,7 +146,8 @@ export function planFor(output: Output, source: OutputStream, variant: Variant, 
     topic,
     time: source.stream.time,
   }
-  return { ...plan, id: planId(plan) }
+  const digest = digestOf(plan)
+  return { ...plan, id: digest.slice(0, 16), digest }
 }
 
 /** Header fields by what they are there for; others are by what the schema says of them. */
@@ -355,10 +358,10 @@ export function topicPieces(template: string, stream: string): TopicPiece[] {
 }
 
 /** Content hash: equal plans have equal ids, whatever file they came from. Nodes are told by their number, for a plan is a graph. */
-function planId({ root, onError, ...plan }: Omit<Plan, 'id'>): string {
+function digestOf({ root, onError, ...plan }: Omit<Plan, 'id' | 'digest'>): string {
   const nodes = nodesOf(root)
   const numbers = new Map(nodes.map((node, number) => [node, number]))
-  const seen = JSON.stringify({ ...plan, onError: onError?.id, nodes }, (key, value: unknown) => {
+  const seen = JSON.stringify({ ...plan, onError: onError?.digest, nodes }, (key, value: unknown) => {
     if (key === 'shape' || key === 'message') return (value as MessageShape | undefined)?.name
     if (key === 'field' || key === 'key') return `${(value as FieldShape).number}:${(value as FieldShape).type}`
     if (key === 'node') return numbers.get(value as PlanNode)
@@ -366,7 +369,9 @@ function planId({ root, onError, ...plan }: Omit<Plan, 'id'>): string {
     if (Array.isArray(value) && (key === 'lat' || key === 'lon' || key === 'dlat' || key === 'dlon' || key === 'dt')) return (value as FieldShape[]).map((field) => field.number)
     if (key === 'ast') return undefined
     if (value instanceof Map) return [...value].map(([name, one]) => [String(name), numbers.get(one as PlanNode) ?? one])
+    // JSON has one zero, but only the other one is written into a floating point field.
+    if (Object.is(value, -0)) return '-0'
     return typeof value === 'bigint' ? `${value}n` : value
   })
-  return createHash('sha256').update(seen).digest('hex').slice(0, 16)
+  return createHash('sha256').update(seen).digest('hex')
 }

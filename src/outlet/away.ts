@@ -13,6 +13,7 @@ import { Entry, onWithdrawalOf, RECORD_BYTES } from './entry.ts'
 import type { Envelope, Envelopes } from './envelopes.ts'
 import { covers, fateOf, OnWithdrawal } from './selector.ts'
 import type { Selector } from './selector.ts'
+import type { Vault } from './vault.ts'
 
 /** The last retained message of a topic that a destination was handed. */
 export interface Away {
@@ -24,6 +25,7 @@ export interface Away {
 }
 
 export class RetainedAway {
+  readonly #vault: Vault
   readonly #put: StatementSync
   readonly #delete: StatementSync
   /** By destination and topic, as noted. */
@@ -31,7 +33,8 @@ export class RetainedAway {
   /** To be written. */
   readonly #fresh = new Set<string>()
 
-  constructor(db: DatabaseSync) {
+  constructor(db: DatabaseSync, vault: Vault) {
+    this.#vault = vault
     db.exec(TABLE)
     this.#put = db.prepare('INSERT OR REPLACE INTO retained_away (destination, topic, envelope, acquired_ms, on_withdrawal) VALUES (?, ?, ?, ?, ?)')
     this.#delete = db.prepare('DELETE FROM retained_away WHERE destination = ? AND topic = ?')
@@ -41,8 +44,13 @@ export class RetainedAway {
   open(db: DatabaseSync, envelopeOf: (id: number) => Envelope | undefined): void {
     for (const row of db.prepare('SELECT destination, topic, envelope, acquired_ms, on_withdrawal FROM retained_away').all()) {
       const envelope = envelopeOf(Number(row['envelope']))
-      const away = { destination: String(row['destination']), topic: String(row['topic']), acquiredAtMs: Number(row['acquired_ms']), onWithdrawal: Number(row['on_withdrawal']) }
-      if (envelope !== undefined) this.#rows.set(keyOf(away), { ...away, envelope })
+      if (envelope === undefined) continue
+      // A topic may name a machine: the column has a tag of it.
+      const away: Away = { destination: String(row['destination']), topic: envelope.topic, acquiredAtMs: Number(row['acquired_ms']), onWithdrawal: Number(row['on_withdrawal']), envelope }
+      this.#rows.set(keyOf(away), away)
+      if (!this.#vault.isOn || row['topic'] === this.#vault.tag(away.topic)) continue
+      this.#delete.run(away.destination, String(row['topic']))
+      this.#run(away)
     }
   }
 
@@ -79,17 +87,22 @@ export class RetainedAway {
     for (const key of this.#fresh) {
       const away = this.#rows.get(key)
       if (away === undefined) {
-        this.#delete.run(...key.split('\n'))
+        const [destination = '', topic = ''] = key.split('\n')
+        this.#delete.run(destination, this.#vault.tag(topic))
         continue
       }
       if (away.envelope.id === 0) envelopes.store(away.envelope)
-      this.#put.run(away.destination, away.topic, away.envelope.id, away.acquiredAtMs, away.onWithdrawal)
+      this.#run(away)
     }
+  }
+
+  #run({ destination, topic, envelope, acquiredAtMs, onWithdrawal }: Away): void {
+    this.#put.run(destination, this.#vault.tag(topic), envelope.id, acquiredAtMs, onWithdrawal)
   }
 
   /** Inside a transaction; `forget` follows after it. */
   delete({ destination, topic }: Away): void {
-    this.#delete.run(destination, topic)
+    this.#delete.run(destination, this.#vault.tag(topic))
   }
 
   forget(away: Away): void {

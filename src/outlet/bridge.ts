@@ -46,6 +46,8 @@ export interface BridgeOptions {
   /** How long the recipient may keep messages of an output, by the rules in force. */
   readonly retentionMs: (output: OutputId) => number | undefined
   readonly onDelivered: OnDelivered
+  /** The broker has acknowledged it. */
+  readonly onAcknowledged?: ((record: OutboxRecord) => void) | undefined
   /** Connected: records may come, at most so many without an answer. Called again with every connection. */
   readonly onUp: (room: { readonly records: number; readonly bytes: number }) => void
   /** Not connected: nothing may come, and what was handed out and has no answer goes back. */
@@ -534,6 +536,7 @@ class CloudBridge implements Bridge {
       this.#options.count('acked', flight.items.length)
       for (const held of flight.items) {
         this.#disclose(held, false)
+        this.#options.onAcknowledged?.(held.record)
         this.#holding--
         held.done(undefined)
       }

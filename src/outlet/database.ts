@@ -26,7 +26,7 @@ export function openDatabase(file: string, pages: number): DatabaseSync {
     const id = db.prepare('PRAGMA application_id').get()?.['application_id']
     const version = db.prepare('PRAGMA user_version').get()?.['user_version']
     const empty = db.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.['n'] === 0
-    if (!empty && (id !== APPLICATION_ID || version !== FORMAT)) {
+    if (!empty && (id !== APPLICATION_ID || (version !== FORMAT && version !== FORMER))) {
       throw new GatewayError('OUTBOX-FORMAT', `${file} is not an outbox of this version.`, 'Name another data folder, or use the version that made it.')
     }
     const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode']
@@ -76,7 +76,7 @@ export function isFatal(code: number | undefined): boolean {
 }
 
 /** A file of an earlier build gets the column; its rows have NULL there. */
-export function addColumn(db: DatabaseSync, table: 'records' | 'windows', column: string, type: 'INTEGER' | 'TEXT'): void {
+export function addColumn(db: DatabaseSync, table: 'records' | 'windows' | 'kept' | 'envelopes', column: string, type: 'INTEGER' | 'TEXT' | 'BLOB'): void {
   const known = db.prepare('SELECT 1 FROM pragma_table_info(?) WHERE name = ?').get(table, column)
   if (known === undefined) db.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`)
 }
@@ -93,11 +93,13 @@ export function prepare(db: DatabaseSync) {
     commit: db.prepare('COMMIT'),
     rollback: db.prepare('ROLLBACK'),
     nextEpoch: db.prepare('UPDATE outbox_state SET epoch = epoch + 1 RETURNING epoch'),
-    // `sealed` names how the payload columns are encrypted at rest; 0 = not.
+    // `sealed` names the key under which the payload columns are encrypted at rest (vault.ts); 0 = they are not.
     insert: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
-      on_withdrawal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+      sealed, on_withdrawal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     insertWhole: db.prepare(`INSERT INTO records (seq, envelope, via, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
-      state, on_withdrawal, payload_if_withdrawn, withdrawn_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+      sealed, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    inClear: rows(`${SELECT_RECORD} WHERE seq > ? AND sealed = 0 AND state <> ${State.damaged} ORDER BY seq LIMIT ?`),
+    reseal: db.prepare('UPDATE records SET payload = ?, crc = ?, payload_if_withdrawn = ?, withdrawn_crc = ?, sealed = ? WHERE seq = ?'),
     deleteRange: db.prepare('DELETE FROM records WHERE seq BETWEEN ? AND ?'),
     read: rows(`${SELECT_RECORD} WHERE seq BETWEEN ? AND ? AND via & ? <> 0 AND state = ${State.waiting} ORDER BY seq LIMIT ?`),
     byNumber: rows(`${SELECT_RECORD} WHERE seq = ?`),
@@ -108,6 +110,7 @@ export function prepare(db: DatabaseSync) {
       on_withdrawal = ${OnWithdrawal.nothing} WHERE seq = ?`),
     setState: db.prepare('UPDATE records SET state = ? WHERE seq = ?'),
     oldest: rows(`SELECT seq, received_ms FROM records WHERE seq >= ? AND state = ${State.waiting} ORDER BY seq LIMIT 1`),
+    oldestOf: rows(`SELECT seq, received_ms FROM records WHERE seq BETWEEN ? AND ? AND via & ? <> 0 AND state = ${State.waiting} ORDER BY seq LIMIT 1`),
     mark: db.prepare('UPDATE destinations SET done_through = ?, handed_through = ? WHERE number = ?'),
     probe: db.prepare('INSERT INTO probe VALUES (zeroblob(65536))'),
     probeEnd: db.prepare('DELETE FROM probe'),
@@ -125,7 +128,9 @@ const FATAL: ReadonlySet<number> = new Set([1034, 1290, 11, 26])
 
 /** "PPBX" */
 const APPLICATION_ID = 0x50504258
-const FORMAT = 2
+const FORMAT = 3
+/** Nothing in it is encrypted; what is found in clear is encrypted after the start. */
+const FORMER = 2
 
 /** The WAL-reset bug that damages databases is in 3.7.0 to 3.51.2. [sqlite.org/wal.html] */
 const SQLITE_MIN = [3, 51, 3] as const
@@ -156,4 +161,4 @@ CREATE TABLE IF NOT EXISTS records (
 ) STRICT;`
 
 const SELECT_RECORD = `
-SELECT seq, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc FROM records`
+SELECT seq, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc, sealed FROM records`

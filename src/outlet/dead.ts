@@ -5,7 +5,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { OutputId, RecipientId, StreamId } from '../domain/ids.ts'
 import { addColumn } from './database.ts'
-import { State } from './entry.ts'
+import { OVERHEAD, State } from './entry.ts'
 import type { Entry } from './entry.ts'
 import type { Envelope } from './envelopes.ts'
 
@@ -42,7 +42,7 @@ export class DeadLetters {
     addColumn(db, 'records', 'dead_ms', 'INTEGER')
     addColumn(db, 'records', 'dead_code', 'TEXT')
     this.#set = db.prepare(`UPDATE records SET state = ${State.dead}, via = ?, dead_ms = ?, dead_code = ? WHERE seq = ?`)
-    this.#select = db.prepare('SELECT envelope, via, dead_ms, dead_code, length(payload) AS bytes, received_ms FROM records WHERE seq = ?')
+    this.#select = db.prepare(`SELECT envelope, via, dead_ms, dead_code, length(payload) - iif(sealed = 0, 0, ${OVERHEAD}) AS bytes, received_ms FROM records WHERE seq = ?`)
     this.#maxBytes = maxBytes
   }
 

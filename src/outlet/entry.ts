@@ -102,11 +102,14 @@ export const State = { waiting: 0, held: 1, damaged: 2, dead: 3 } as const
 /** Positions in SELECT_RECORD. */
 export const Column = {
   seq: 0, envelope: 1, machineOrder: 2, acquired: 3, received: 4, expires: 5, crc: 6, id: 7, payload: 8, state: 9, onWithdrawal: 10, variant: 11, withdrawnCrc: 12,
+  sealed: 13,
 } as const
 export type Row = readonly SQLOutputValue[]
 
 /** What a row takes besides its payloads, roughly: counts against the quota. */
 export const RECORD_BYTES = 80
+/** What sealed bytes are longer than plain ones (vault.ts); the quota does not count it. */
+export const OVERHEAD = 22
 const NOTHING = Buffer.alloc(0)
 
 /**
@@ -158,11 +161,13 @@ export function isExpired(record: OutboxRecord, nowMs: number): boolean {
 
 /** Bytes of a row against the quota. */
 export function sizeOf(row: Row): number {
-  return RECORD_BYTES + byteLength(row[Column.payload]) + byteLength(row[Column.variant])
+  return RECORD_BYTES + plainLength(row, Column.payload) + plainLength(row, Column.variant)
 }
 
-export function byteLength(value: SQLOutputValue | undefined): number {
-  return value instanceof Uint8Array ? value.length : 0
+/** Bytes of a payload as it will leave. */
+export function plainLength(row: Row, column: typeof Column.payload | typeof Column.variant): number {
+  const value = row[column]
+  return value instanceof Uint8Array ? Math.max(0, value.length - (row[Column.sealed] === 0 ? 0 : OVERHEAD)) : 0
 }
 
 function bytesOf(value: SQLOutputValue | undefined): Buffer {

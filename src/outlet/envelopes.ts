@@ -5,12 +5,14 @@
  * An envelope names a machine and people. It is deleted when nothing refers to it any more: with the purge that took the last
  * record of a person, else by `collect`.
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
 import { GatewayError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
 import type { OutboxRecord, PurgeSelector } from '../domain/ports.ts'
 import type { Exit } from './counts.ts'
+import { addColumn } from './database.ts'
+import { Content, type Vault } from './vault.ts'
 
 /** What records may share. */
 export type Shared = Omit<Envelope, 'id' | 'mask' | 'seal' | 'exits' | 'used' | 'older'>
@@ -59,6 +61,7 @@ export class Envelopes {
   readonly #ids: StatementSync
   readonly #delete: StatementSync
   readonly #db: DatabaseSync
+  readonly #vault: Vault
   /** Newest first per machine and (output, stream). */
   #byMachine = new Map<MachineId, (Envelope | undefined)[]>()
   #byId = new Map<number, Envelope>()
@@ -69,10 +72,14 @@ export class Envelopes {
   /** Stored in the open transaction. */
   readonly #fresh: Envelope[] = []
 
-  constructor(db: DatabaseSync, maskOf: (via: readonly string[]) => number) {
+  constructor(db: DatabaseSync, vault: Vault, maskOf: (via: readonly string[]) => number) {
     this.#db = db
+    this.#vault = vault
     this.#maskOf = maskOf
     db.exec(TABLES)
+    // NULL in files of an earlier version: then the row is in clear.
+    addColumn(db, 'envelopes', 'sealed', 'INTEGER')
+    addColumn(db, 'envelopes', 'body', 'BLOB')
     this.#insert = db.prepare(INSERT)
     this.#insertSubject = db.prepare('INSERT OR IGNORE INTO envelope_subjects (subject, envelope) VALUES (?, ?)')
     this.#select = db.prepare('SELECT * FROM envelopes WHERE envelope = ?')
@@ -109,15 +116,35 @@ export class Envelopes {
 
   /** Writes an envelope that has no number yet, inside a transaction; `settle` or `undo` follows. */
   store(envelope: Envelope): void {
-    const { lastInsertRowid } = this.#insert.run(
-      envelope.output, envelope.recipient, envelope.stream, envelope.topic, envelope.qos, envelope.retain ? 1 : 0,
-      envelope.machine, envelope.holder ?? null, JSON.stringify(envelope.subjects), envelope.purpose, envelope.basis, envelope.country ?? null,
-      JSON.stringify(envelope.consentSeq), envelope.policy, envelope.rulesHash, envelope.plan, envelope.keyId,
-      envelope.storageClass, envelope.categories, JSON.stringify(envelope.via),
-    )
-    envelope.id = Number(lastInsertRowid)
+    envelope.id = this.#write(envelope, null)
     this.#fresh.push(envelope)
-    for (const subject of envelope.subjects) this.#insertSubject.run(subject, envelope.id)
+  }
+
+  /** Encrypts what an earlier version left in clear, inside a transaction. */
+  migrate(): void {
+    if (!this.#vault.isOn) return
+    const inClear = this.#db.prepare('SELECT * FROM envelopes WHERE sealed IS NULL')
+    for (const row of inClear.all()) {
+      const envelope = this.#fromRow(row)
+      // Nobody can tell what a damaged one says; its records are found damaged.
+      this.#delete.run(Number(row['envelope']))
+      if (envelope !== undefined) this.#write(envelope, envelope.id)
+    }
+  }
+
+  /** What names a machine or a person stands in `body`; in its column a tag by which it is found, or nothing. */
+  #write(envelope: Shared, id: number | null): number {
+    const { topic, machine, holder, subjects, country, consentSeq } = envelope
+    const body = this.#vault.sealValue(Content.envelope, partsOf(envelope))
+    const isSealed = body !== null
+    const { lastInsertRowid } = this.#insert.run(
+      id, envelope.output, envelope.recipient, envelope.stream, isSealed ? '' : topic, envelope.qos, envelope.retain ? 1 : 0,
+      this.#vault.tag(machine), isSealed ? null : (holder ?? null), isSealed ? '[]' : JSON.stringify(subjects), envelope.purpose, envelope.basis, isSealed ? null : (country ?? null),
+      isSealed ? '[]' : JSON.stringify(consentSeq), envelope.policy, envelope.rulesHash, envelope.plan, envelope.keyId,
+      envelope.storageClass, envelope.categories, JSON.stringify(envelope.via), isSealed ? this.#vault.sealed : null, body,
+    )
+    for (const subject of subjects) this.#insertSubject.run(this.#vault.tag(subject), Number(lastInsertRowid))
+    return Number(lastInsertRowid)
   }
 
   /** After COMMIT. */
@@ -138,13 +165,13 @@ export class Envelopes {
     const values: string[] = []
     if (selector.subject !== undefined) {
       conditions.push('envelope IN (SELECT envelope FROM envelope_subjects WHERE subject = ?)')
-      values.push(selector.subject)
+      values.push(this.#vault.tag(selector.subject))
     }
     for (const column of ['machine', 'purpose', 'output'] as const) {
       const value = selector[column]
       if (value === undefined) continue
       conditions.push(`${column} = ?`)
-      values.push(value)
+      values.push(column === 'machine' ? this.#vault.tag(value) : value)
     }
     const statement = this.#db.prepare(`SELECT envelope FROM envelopes WHERE ${conditions.join(' AND ')}`)
     statement.setReturnArrays(true)
@@ -153,9 +180,10 @@ export class Envelopes {
 
   /** Machines of which a record about a person is stored, or was until lately. */
   machinesWithSubjects(): MachineId[] {
-    const statement = this.#db.prepare('SELECT DISTINCT machine FROM envelopes WHERE envelope IN (SELECT envelope FROM envelope_subjects)')
+    // Of each machine one will do.
+    const statement = this.#db.prepare('SELECT min(envelope) FROM envelopes WHERE envelope IN (SELECT envelope FROM envelope_subjects) GROUP BY machine')
     statement.setReturnArrays(true)
-    return (statement.all() as unknown as MachineId[][]).map((row) => row[0]!)
+    return (statement.all() as unknown as number[][]).flatMap((row) => this.byId(row[0]!)?.machine ?? [])
   }
 
   /** Deletes envelopes, inside a transaction; call `forget` after COMMIT. */
@@ -239,6 +267,7 @@ export class Envelopes {
   }
 
   #fromRow(row: Readonly<Record<string, unknown>>): Envelope | undefined {
+    if (row['sealed'] !== null) return this.#fromBody(row)
     try {
       const via = JSON.parse(String(row['via'])) as string[]
       const fields: Omit<Envelope, 'seal'> = {
@@ -255,6 +284,21 @@ export class Envelopes {
       if (cause instanceof SyntaxError) return undefined
       throw cause
     }
+  }
+
+  /** Undefined as well when the columns by which it is found are not its own: a purge would pass it by. */
+  #fromBody(row: Readonly<Record<string, unknown>>): Envelope | undefined {
+    const parts = this.#vault.openValue(Content.envelope, Number(row['sealed']), row['body'] as SQLOutputValue) as Parts | undefined
+    if (parts === undefined) return undefined
+    const [
+      output, recipient, stream, topic, qos, retain, machine, holder, subjects, purpose, basis, country, consentSeq, policy, rulesHash, plan, keyId, storageClass, categories, via,
+    ] = parts
+    if (row['output'] !== output || row['purpose'] !== purpose || row['machine'] !== this.#vault.tag(machine)) return undefined
+    const shared: Shared = {
+      output, recipient, stream, topic, qos, retain, machine, holder: holder ?? undefined, subjects, purpose, basis, country: country ?? undefined, consentSeq,
+      policy, rulesHash, plan, keyId, storageClass, categories, via,
+    }
+    return { ...shared, id: Number(row['envelope']), mask: this.#maskOf(via), seal: sealOf(shared), exits: [], used: this.#round, older: undefined }
   }
 }
 
@@ -309,9 +353,9 @@ CREATE TRIGGER IF NOT EXISTS envelopes_deleted AFTER DELETE ON envelopes BEGIN
 END`
 
 const INSERT = `
-INSERT INTO envelopes (output, recipient, stream, topic, qos, retain, machine, holder, subjects, purpose, basis, country,
-  consent_seq, policy, rules_hash, plan, key_id, storage_class, categories, via)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+INSERT INTO envelopes (envelope, output, recipient, stream, topic, qos, retain, machine, holder, subjects, purpose, basis, country,
+  consent_seq, policy, rules_hash, plan, key_id, storage_class, categories, via, sealed, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 function same(envelope: Envelope, record: Shared): boolean {
   return envelope.topic === record.topic && envelope.policy === record.policy && envelope.rulesHash === record.rulesHash
@@ -323,11 +367,18 @@ function same(envelope: Envelope, record: Shared): boolean {
 }
 
 function sealOf(of: Shared): number {
-  return crc32(JSON.stringify([
+  return crc32(JSON.stringify(partsOf(of)))
+}
+
+/** In an order that never changes: it is stored. */
+function partsOf(of: Shared) {
+  return [
     of.output, of.recipient, of.stream, of.topic, of.qos, of.retain, of.machine, of.holder, of.subjects, of.purpose, of.basis, of.country, of.consentSeq,
     of.policy, of.rulesHash, of.plan, of.keyId, of.storageClass, of.categories, of.via,
-  ]))
+  ] as const
 }
+/** As JSON gives them back: null for what there is none of. */
+type Parts = { [Place in keyof ReturnType<typeof partsOf>]: ReturnType<typeof partsOf>[Place] | (undefined extends ReturnType<typeof partsOf>[Place] ? null : never) }
 
 function sameList<Item>(one: readonly Item[], other: readonly Item[]): boolean {
   if (one.length !== other.length) return false

@@ -6,7 +6,7 @@
  * We dial ourselves. mqtt.js would take a password from the address and a proxy from the environment, and it hides the socket,
  * which a withdrawal must be able to reset.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { connect as connectPlain, Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import type { Duplex } from 'node:stream'
@@ -29,6 +29,16 @@ export interface LinkOptions {
   readonly keepaliveS: number
   /** From the first SYN to CONNACK. */
   readonly connectMs: number
+  /** A link that takes instead of sending: it subscribes, and keeps its session at the broker so that nothing is lost meanwhile. */
+  readonly takes?: LinkIntake | undefined
+}
+
+export interface LinkIntake {
+  readonly filters: readonly string[]
+  /** Largest PUBLISH that the broker may send. */
+  readonly packetBytes: number
+  /** One after another. The broker hears of it (PUBACK) once `done` was called without an error; an error ends the link. */
+  readonly take: (message: { readonly topic: string; readonly payload: Uint8Array; readonly qos: 0 | 1; readonly retain: boolean }, done: (error: Error | undefined) => void) => void
 }
 
 export interface LinkAddress {
@@ -79,7 +89,7 @@ export const LINK_REASONS = {
   refused: 'Nothing listens at the address: check host and port of its url, and whether the broker runs.',
   unreachable: 'The host cannot be found or reached: check the url, name resolution and the route.',
   tls: 'The TLS handshake failed: check the certificate of the broker, `tls: ca` and `tls: server_name` of the bridge, and its own certificate.',
-  credentials: 'Its credentials_file cannot be used: it must be readable and hold the user name and the password on two lines.',
+  credentials: 'Its credentials_file cannot be used: it must be readable by this user alone (mode 0600) and hold the user name and the password on two lines.',
   login: 'The broker does not admit it: check credentials_file, the certificate, and what the broker allows this client id.',
   client_id: 'The broker does not accept the client id: set client_id.',
   protocol: 'The broker does not speak this version of MQTT: set protocol to 4 or 5.',
@@ -89,6 +99,8 @@ export const LINK_REASONS = {
   disconnected: 'The broker ended the connection and said why: see its log.',
   intruder: 'The broker sent what a broker may not send to a bridge: check that the url is the right one.',
   qos: 'The broker takes messages at QoS 0 only, which would lose them: use another broker.',
+  subscription: 'The broker does not let us subscribe to commands: grant the log-in the topics under `downlink` of the bridge.',
+  full: 'A command could not be stored, so it was not acknowledged: look at the disk that holds the data folder.',
   withdrawal: 'It was reset by the gateway because of a withdrawal and comes back by itself.',
   stopped: 'The gateway is stopping.',
 } as const
@@ -263,7 +275,7 @@ class MqttLink implements Link {
   /** CONNECT over a socket that is ready. */
   #greet(socket: Socket): void {
     if (this.#isDown) return
-    const { protocol, clientId, keepaliveS, connectMs, address } = this.#options
+    const { protocol, clientId, keepaliveS, connectMs, address, takes } = this.#options
     let login: { readonly username?: string; readonly password?: string }
     try {
       login = this.#login()
@@ -271,13 +283,16 @@ class MqttLink implements Link {
       return this.#fail({ reason: 'credentials', code: 'FILE' })
     }
     const options: IClientOptions = {
-      protocolVersion: protocol, clientId, clean: true, keepalive: keepaliveS, ...login,
+      protocolVersion: protocol, clientId, clean: takes === undefined, keepalive: keepaliveS, ...login,
       // Sending must not put off the ping: a peer that is gone takes what we send for a long time. An answer half a keep alive late ends it.
       reschedulePings: false,
       reconnectPeriod: 0, connectTimeout: connectMs * 2, queueQoSZero: false, resubscribe: false, outgoingStore: NO_STORE, incomingStore: NO_STORE,
       // The library's own debug output shows payloads.
       log: () => undefined,
-      ...(protocol === 5 ? { properties: { receiveMaximum: 1, maximumPacketSize: INBOUND_BYTES, sessionExpiryInterval: 0, requestResponseInformation: false } } : {}),
+      ...(protocol === 5 ? { properties: {
+        receiveMaximum: takes === undefined ? 1 : INTAKE_WINDOW, maximumPacketSize: takes?.packetBytes ?? INBOUND_BYTES,
+        sessionExpiryInterval: takes === undefined ? 0 : INTAKE_SESSION_S, requestResponseInformation: false,
+      } } : {}),
     }
     const client = address.web
       ? connectMqtt(address.href, { ...options, wsOptions: { createConnection: () => socket, perMessageDeflate: false } })
@@ -290,10 +305,23 @@ class MqttLink implements Link {
     client.on('error', (error) => this.#fail(this.#end ?? endOf(error as NodeJS.ErrnoException, false)))
     client.on('close', () => this.#fail(this.#end ?? { reason: 'closed', code: 'CLOSE' }))
     client.on('connect', (connack: IConnackPacket) => this.#admitted(connack))
-    client.on('packetreceive', ({ cmd }) => {
+    client.on('packetreceive', (packet) => {
       this.#unparsed = 0
-      if (!WELCOME.has(cmd)) this.#fail({ reason: 'intruder', code: cmd })
+      // What was asked for at QoS 1 comes with at most that.
+      const isTaken = takes !== undefined && (packet.cmd === 'suback' || (packet.cmd === 'publish' && packet.qos < 2))
+      if (!WELCOME.has(packet.cmd) && !isTaken) this.#fail({ reason: 'intruder', code: packet.cmd })
     })
+    if (takes !== undefined) {
+      client.handleMessage = ({ topic, payload, qos, retain }, done) => {
+        if (this.#isDown) return
+        takes.take({ topic, payload: Buffer.from(payload), qos: qos === 0 ? 0 : 1, retain }, (error) => {
+          if (this.#isDown) return
+          if (error === undefined) done()
+          // Not acknowledged: it comes again with the next connection.
+          else process.nextTick(() => this.#fail({ reason: 'full', code: 'NOT-STORED' }))
+        })
+      }
+    }
     client.on('disconnect', ({ reasonCode = 0 }) => {
       this.#end = { reason: 'disconnected', code: hex(reasonCode) }
     })
@@ -308,6 +336,8 @@ class MqttLink implements Link {
   #login(): { readonly username?: string; readonly password?: string } {
     const file = this.#options.credentialsFile
     if (file === undefined) return {}
+    // [IEC 62443-4-2 CR 1.5] Who can read the file is whoever it names.
+    if (process.platform !== 'win32' && (statSync(file).mode & 0o077) !== 0) throw new Error('others can read it')
     const [username, password] = readFileSync(file, 'utf8').split(/\r?\n/)
     if (username === undefined || username === '') throw new Error('no user name')
     return password === undefined || password === '' ? { username } : { username, password }
@@ -321,6 +351,18 @@ class MqttLink implements Link {
     // [MQTT5-3.2.2-21] Zero is a protocol error, and would be a connection over which nothing is ever sent.
     if (receiveMaximum === 0) return this.#fail({ reason: 'protocol', code: 'RECEIVE-MAXIMUM' })
     this.#aliasMaximum = Math.min(topicAliasMaximum, ALIASES)
+    const { takes, protocol } = this.#options
+    if (takes === undefined) return this.#ready()
+    // What is retained there was said before anybody asked for it. [MQTT 5, 3.8.3.1]
+    const asked = protocol === 5 ? { qos: 1, rh: 2, rap: true } as const : { qos: 1 } as const
+    this.#client?.subscribe([...takes.filters], asked, (error, granted) => {
+      if (this.#isDown) return
+      if (error !== null || granted === undefined || granted.length < takes.filters.length || granted.some(({ qos }) => qos > 2)) this.#fail({ reason: 'subscription', code: 'SUBACK' })
+      else this.#ready()
+    })
+  }
+
+  #ready(): void {
     this.#isUp = true
     clearTimeout(this.#timer)
     this.#events.up(this.#terms)
@@ -382,6 +424,9 @@ const NO_TERMS: LinkTerms = { receiveMaximum: 1, maximumPacketSize: 0, maximumQo
 /** What a broker may send to a client that has subscribed to nothing. */
 const WELCOME: ReadonlySet<string> = new Set(['connack', 'puback', 'pubrec', 'pubcomp', 'pingresp', 'disconnect'])
 const INBOUND_BYTES = 65_536
+/** Commands that a broker may send without an answer, and how long it keeps those for a gateway that is away. */
+const INTAKE_WINDOW = 16
+const INTAKE_SESSION_S = 86_400
 const UNPARSED_BYTES = 1_048_576
 const ALIASES = 1_024
 const END_MS = 500

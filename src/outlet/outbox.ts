@@ -25,34 +25,37 @@
  * message all are taken or none.
  */
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
-import { crc32 } from 'node:zlib'
 import { GatewayError, UndeliverableError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, OutputId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, Slot } from '../domain/ports.ts'
+import type { Clock, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, Slot, StorageKeys } from '../domain/ports.ts'
 import { Arena } from './arena.ts'
 import { clearingEntry, RetainedAway } from './away.ts'
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
+import { Commands } from './commands.ts'
 import { codeOf, damaged, isFatal, openDatabase, PAGE_BYTES, prepare, SPARE_PAGES } from './database.ts'
 import type { Statements } from './database.ts'
 import { DeadLetters } from './dead.ts'
 import type { DeadLetter } from './dead.ts'
-import { byteLength, Column, Entry, entryOf, isExpired, isWhole, numberOr, onWithdrawalOf, RECORD_BYTES, seedOf, sizeOf, State } from './entry.ts'
+import { Column, Entry, entryOf, isExpired, numberOr, onWithdrawalOf, OVERHEAD, plainLength, RECORD_BYTES, sizeOf, State } from './entry.ts'
 import type { Row } from './entry.ts'
 import { Destinations, Envelopes } from './envelopes.ts'
 import type { Envelope } from './envelopes.ts'
 import { goneOutlet } from './gone.ts'
 import { Lane, Queue, WINDOW_BYTES, WINDOW_RECORDS } from './lane.ts'
-import { covers, fateOf, namesNothing, OnWithdrawal } from './selector.ts'
+import { covers, fateOf, namesNothing } from './selector.ts'
 import type { Fate, Selector } from './selector.ts'
 import { Room, type Share } from './room.ts'
 import { Sessions } from './sessions.ts'
 import { Stock } from './stock.ts'
+import { Vault } from './vault.ts'
 import { Windows } from './windows.ts'
 
 export interface OutboxOptions {
   /** Path of the database file; its folder is made, 0700. */
   readonly file: string
+  /** Encrypts what is stored (vault.ts). Without them it lies in clear; an encrypted file does not open without them. */
+  readonly keys?: StorageKeys
   /** Default: the system's clocks. */
   readonly clock?: Clock
   /** Bytes of records waiting, default LIMITS.outboxBytes. The file may grow to a little more than this, never beyond twice. */
@@ -119,6 +122,7 @@ export class DurableOutbox implements Outbox {
   readonly #db: DatabaseSync
   readonly #sql: Statements
   readonly #stock = new Stock()
+  readonly #vault: Vault
   readonly #destinations: Destinations
   readonly #envelopes: Envelopes
   readonly #counts: DisclosureCounts
@@ -145,7 +149,10 @@ export class DurableOutbox implements Outbox {
   #known: Known | undefined
   /** No record before this one waits. */
   #oldestSeq = 0
+  readonly #lookedThrough = new WeakMap<Lane, number>()
   #lastSeq = 0
+  /** Behind this record some may lie in clear, of an earlier version. */
+  #inClear: number | undefined
   /** Places in line: how many records were ever accepted, and how many of them have their answer. */
   #accepted = 0
   #answered = 0
@@ -169,6 +176,8 @@ export class DurableOutbox implements Outbox {
 
   /** Sessions of recipients: written with the records. */
   readonly sessions: Sessions
+  /** Commands that wait for terminals, likewise. */
+  readonly commands: Commands
   /** The output for which there was no room last, and when: terminals keep its messages. */
   fullSince: { readonly output: OutputId; readonly atMs: number } | undefined
   /** How many times the file was opened: the high part of a machine order that never goes back. */
@@ -186,16 +195,22 @@ export class DurableOutbox implements Outbox {
     this.#groupRecords = options.groupRecords ?? LIMITS.outboxGroupRecords
     this.#db = openDatabase(options.file, options.filePages ?? Math.ceil((quota * 2) / PAGE_BYTES) + SPARE_PAGES)
     try {
-      this.#envelopes = new Envelopes(this.#db, (via) => this.#maskOf(via))
+      this.#vault = this.#openVault(options.keys)
+      this.#envelopes = new Envelopes(this.#db, this.#vault, (via) => this.#maskOf(via))
       this.#counts = new DisclosureCounts(this.#db, options.tag ?? String)
-      this.#windows = new Windows(this.#db)
-      this.#away = new RetainedAway(this.#db)
+      this.#windows = new Windows(this.#db, this.#vault)
+      this.#away = new RetainedAway(this.#db, this.#vault)
       this.#dead = new DeadLetters(this.#db, Math.min(DEAD_BYTES, quota / 16))
       this.#sql = prepare(this.#db)
       this.epoch = Number(this.#sql.nextEpoch.get()?.['epoch'])
       this.#destinations = this.#openLanes()
-      this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave(), hold: (record) => this.#hold(record) })
+      // What an earlier version left in clear is encrypted in one piece with being read.
+      this.#sql.begin.run()
+      this.#envelopes.migrate()
+      this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, vault: this.#vault, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave(), hold: (record) => this.#hold(record) })
+      this.commands = new Commands({ db: this.#db, vault: this.#vault, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave() })
       this.#openStock()
+      this.#sql.commit.run()
       this.#countUnknown()
     } catch (cause) {
       this.#db.close()
@@ -240,6 +255,21 @@ export class DurableOutbox implements Outbox {
       oldest = Math.min(oldest, Number(row[1]))
     }
     return oldest === Infinity ? undefined : oldest
+  }
+
+  /**
+   * As `oldestAtMs`, of what one destination has not answered for. It looks at a piece of the file at a time and goes on from there when it is
+   * asked again: behind millions of records for others it may take a few times to find the first.
+   */
+  oldestOf(name: string): number | undefined {
+    const lane = this.#lanes.find((lane) => lane.name === name)
+    if (lane === undefined || this.#closed) return undefined
+    if (lane.handed.first !== undefined) return lane.handed.first.receivedAtMs
+    const from = Math.max(lane.doneThrough + 1, this.#lookedThrough.get(lane) ?? 0)
+    const to = Math.min(from + OLDEST_PIECE, this.#lastSeq)
+    const row = this.#sql.oldestOf.get(from, to, lane.bit) as unknown as Row | undefined
+    this.#lookedThrough.set(lane, row === undefined ? Math.max(from, to) : Number(row[0]))
+    return row === undefined ? undefined : Number(row[1])
   }
 
   /** Records that a destination has not answered for. Walks over all that is stored, 10 ms for a million: for people, not for the hot path. */
@@ -522,7 +552,7 @@ export class DurableOutbox implements Outbox {
     }
     this.#counts.calm(true)
     do this.#flush()
-    while (this.healthy && (this.#waiting.length > 0 || this.#besides.length > 0 || this.#retired.length > 0 || this.sessions.isDue || this.#away.isDue))
+    while (this.healthy && (this.#waiting.length > 0 || this.#besides.length > 0 || this.#retired.length > 0 || this.sessions.isDue || this.commands.isDue || this.#away.isDue))
     this.#db.close()
   }
 
@@ -585,6 +615,7 @@ export class DurableOutbox implements Outbox {
       this.#insert(this.#besides, stored)
       this.#insert(group, stored)
       this.sessions.write()
+      this.commands.write()
       this.#counts.write()
       this.#choose(stored)
       this.#noteRetained()
@@ -616,6 +647,7 @@ export class DurableOutbox implements Outbox {
 
   #insert(group: readonly Entry[], stored: Entry[]): void {
     const { insert, insertWhole } = this.#sql
+    const vault = this.#vault
     let seq = this.#lastSeq + stored.length
     for (const entry of group) {
       if (entry.gone) continue
@@ -631,17 +663,16 @@ export class DurableOutbox implements Outbox {
       entry.seq = ++seq
       stored.push(entry)
       const variant = entry.payloadIfWithdrawn
-      const seed = seedOf(entry, envelope, onWithdrawalOf(variant))
+      vault.protect(entry, envelope)
       if ((variant === undefined || variant === null) && entry.state === State.waiting) {
         insert.run(
           seq, envelope.id, envelope.mask, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs, entry.expiresAtMs ?? null,
-          crc32(entry.payload, seed), entry.id, entry.payload, onWithdrawalOf(variant),
+          vault.crc, entry.id, vault.payload, vault.sealed, onWithdrawalOf(variant),
         )
       } else {
         insertWhole.run(
           seq, envelope.id, envelope.mask, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs, entry.expiresAtMs ?? null,
-          crc32(entry.payload, seed), entry.id, entry.payload, entry.state, onWithdrawalOf(variant), variant ?? null,
-          variant === undefined || variant === null ? null : crc32(variant, seedOf(entry, envelope, OnWithdrawal.nothing)),
+          vault.crc, entry.id, vault.payload, vault.sealed, entry.state, onWithdrawalOf(variant), vault.variant, vault.withdrawnCrc,
         )
       }
     }
@@ -672,7 +703,8 @@ export class DurableOutbox implements Outbox {
     this.#retired.length = 0
     this.#dead.settle()
     this.#away.settle()
-    if (this.sessions.settle()) this.#savedAt = this.#clock.monotonic()
+    const isAwaited = this.sessions.settle()
+    if (this.commands.settle() || isAwaited) this.#savedAt = this.#clock.monotonic()
     this.#envelopes.settle()
     this.#counts.settle()
   }
@@ -691,6 +723,7 @@ export class DurableOutbox implements Outbox {
     this.#envelopes.undo()
     this.#counts.undo()
     this.sessions.refuse(UNHEALTHY)
+    this.commands.refuse(UNHEALTHY)
     for (const lane of this.#lanes) lane.ready.length = 0
     for (const [seq, entry] of this.#shared) if (entry.hands === 0) this.#shared.delete(seq)
     for (const entry of group) if (!entry.gone) this.#charge(entry.envelope, -entry.size)
@@ -832,8 +865,8 @@ export class DurableOutbox implements Outbox {
   #restore(row: Row): Entry | undefined {
     const envelope = this.#envelopes.byId(Number(row[Column.envelope]))
     if (envelope === undefined) return undefined
-    const entry = entryOf(row, envelope)
-    if (!isWhole(entry, envelope, row[Column.crc], row[Column.withdrawnCrc])) return undefined
+    const entry = this.#vault.restore(row, envelope)
+    if (entry === undefined) return undefined
     // A destination that is past this record has answered for it: while an answer is out, the record is in memory and shared.
     for (const lane of this.#lanes) if (entry.seq <= lane.doneThrough) entry.pending &= ~lane.bit
     return entry
@@ -1050,6 +1083,7 @@ export class DurableOutbox implements Outbox {
     const besides: Entry[] = []
     this.#insert(this.#besides, besides)
     this.sessions.write()
+    this.commands.write()
     this.#counts.write()
     const { seqs, envelopes, ranges } = this.#find(selector)
     for (const entry of besides) if (envelopes.has(entry.envelope.id)) seqs.push(entry.seq)
@@ -1086,8 +1120,8 @@ export class DurableOutbox implements Outbox {
       if (fate === 'swap') {
         swap.run(seq)
         swapped.push(seq)
-        charges.push([this.#dead.has(seq) ? undefined : envelope, -byteLength(row[Column.payload])])
-        this.#dead.remove(seq, byteLength(row[Column.payload]))
+        charges.push([this.#dead.has(seq) ? undefined : envelope, -plainLength(row, Column.payload)])
+        this.#dead.remove(seq, plainLength(row, Column.payload))
       } else if (fate === 'hold') {
         if (row[Column.state] !== State.held) {
           setState.run(State.held, seq)
@@ -1233,6 +1267,7 @@ export class DurableOutbox implements Outbox {
     try {
       this.sweep()
       this.release()
+      this.#encryptSome()
       if (++this.#sweeps % COLLECT_SWEEPS === 0) this.#collect()
     } catch (cause) {
       // A refusing disk is reported by `healthy`; anything else is a fault of ours.
@@ -1288,15 +1323,18 @@ export class DurableOutbox implements Outbox {
 
   #openStock(): void {
     const rows = this.#db.prepare(`
-      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0), via, state, dead_ms FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
+      SELECT seq, envelope, expires_ms, ${RECORD_BYTES} + length(payload) + ifnull(length(payload_if_withdrawn), 0)
+        - iif(sealed = 0, 0, iif(payload_if_withdrawn IS NULL, ${OVERHEAD}, ${OVERHEAD * 2})), via, state, dead_ms, sealed FROM records WHERE seq > ? ORDER BY seq LIMIT 10000`)
     rows.setReturnArrays(true)
     const mend = this.#db.prepare('UPDATE records SET via = ? WHERE seq = ?')
+    const keys = new Set<number>()
     let last = 0
     for (let chunk = rows.all(last); chunk.length > 0; chunk = rows.all(last)) {
-      for (const [seq, number, expiresMs, bytes, via, state, deadMs] of chunk as unknown as SQLOutputValue[][]) {
+      for (const [seq, number, expiresMs, bytes, via, state, deadMs, sealed] of chunk as unknown as SQLOutputValue[][]) {
         last = Number(seq)
         const envelope = this.#envelopes.byId(Number(number))
         this.#stock.add(last, Number(number), numberOr(expiresMs))
+        keys.add(Number(sealed))
         if (state === State.dead) {
           this.#dead.restore(last, Number(bytes), numberOr(deadMs) ?? 0)
           this.#room.charge(undefined, Number(bytes))
@@ -1315,7 +1353,43 @@ export class DurableOutbox implements Outbox {
     this.#lastSeq = Math.max(this.#lastSeq, last)
     const kept = this.#windows.open(this.#db, (id) => this.#envelopes.byId(id), this.#clock.now())
     for (const entry of this.#windows.entries()) this.#charge(entry.envelope, entry.size)
-    this.stats.damaged += kept + this.sessions.damaged
+    this.stats.damaged += kept + this.sessions.damaged + this.commands.damaged
+    if (this.#vault.isOn && keys.has(0)) this.#inClear = 0
+    // Whatever table has something encrypted; the records are many and were looked at above.
+    const tables = this.#db.prepare("SELECT one.name AS name FROM pragma_table_list AS one, pragma_table_info(one.name) AS field WHERE field.name = 'sealed' AND one.name <> 'records'").all()
+    for (const { name } of tables) for (const row of this.#db.prepare(`SELECT DISTINCT sealed FROM ${String(name)}`).all()) keys.add(Number(row['sealed']))
+    this.#vault.prune(this.#db, keys)
+  }
+
+  #openVault(keys: StorageKeys | undefined): Vault {
+    this.#db.exec('BEGIN IMMEDIATE')
+    const vault = new Vault(this.#db, keys)
+    this.#db.exec('COMMIT')
+    return vault
+  }
+
+  /** Encrypts a few of the records that an earlier version stored in clear, until there are no more. */
+  #encryptSome(): void {
+    if (this.#inClear === undefined) return
+    const { begin, commit, inClear, reseal } = this.#sql
+    const vault = this.#vault
+    const rows = inClear.all(this.#inClear, ENCRYPT_RECORDS) as unknown as Row[]
+    try {
+      begin.run()
+      for (const row of rows) {
+        const entry = this.#restore(row)
+        if (entry === undefined) continue
+        vault.protect(entry, entry.envelope)
+        reseal.run(vault.payload, vault.crc, vault.variant, vault.withdrawnCrc, vault.sealed, entry.seq)
+      }
+      commit.run()
+    } catch (cause) {
+      this.#refuse(cause, [])
+      throw UNHEALTHY
+    }
+    this.#inClear = rows.length < ENCRYPT_RECORDS ? undefined : Number(rows.at(-1)![Column.seq])
+    // The bytes in clear are not to stay in the log either.
+    if (this.#inClear === undefined) this.#emptyLog()
   }
 
   /** What lies between a destination's marks may have left before the crash; it counts as disclosed, now, before it is sent again. */
@@ -1384,11 +1458,15 @@ interface ExpiryRange {
 const READ_RECORDS = 1_024
 const READ_SPAN = 50_000
 const RETRY_MS_MAX = 5_000
+/** Records looked at for the oldest of a destination: a millisecond or two. */
+const OLDEST_PIECE = 5_000
 /** Deliveries of QoS 0 records are counted at least this often. */
 const COUNT_MS = 50
 /** Windows open at a time beyond which a QoS 0 record for a further one is lost, counted. */
 const STRAIGHT_KEPT = 65_536
 const COLLECT_SWEEPS = 60
+/** Records encrypted in one go after the first start of this version. */
+const ENCRYPT_RECORDS = 2_000
 /** What has expired under a legal hold is looked at again so often. */
 const HOLD_MS = 3_600_000
 const OWED = 1_024

@@ -5,17 +5,17 @@
  * Nothing is written at once: what comes and goes between two commits (a message that is acknowledged within a few milliseconds)
  * never touches the disk. `write` is called inside each of the outbox's transactions and `settle` after its commit.
  */
-import { crc32 } from 'node:zlib'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { RecipientId } from '../domain/ids.ts'
 import type { OutboxRecord, SessionStore, StoredDelivery, StoredSession } from '../domain/ports.ts'
-import { entryOf, isWhole, onWithdrawalOf, seedOf, type Row } from './entry.ts'
+import { Column, onWithdrawalOf, type Row } from './entry.ts'
 import type { Envelope, Envelopes } from './envelopes.ts'
-import { OnWithdrawal } from './selector.ts'
+import type { Vault } from './vault.ts'
 
 export interface SessionOutbox {
   readonly db: DatabaseSync
   readonly envelopes: Envelopes
+  readonly vault: Vault
   /** There is something to write, soon. */
   due(): void
   /** Somebody waits for it. Throws GatewayError when the disk refuses. */
@@ -47,7 +47,7 @@ export class Sessions implements SessionStore {
     const { db } = outbox
     db.exec(TABLES)
     this.#put = db.prepare(`INSERT OR REPLACE INTO waiting (holder, place, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload,
-      on_withdrawal, payload_if_withdrawn, withdrawn_crc, qos, message_id, released) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+      on_withdrawal, payload_if_withdrawn, withdrawn_crc, qos, message_id, released, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
     this.#remove = db.prepare('DELETE FROM waiting WHERE holder = ? AND place = ?')
     this.#removeAll = db.prepare('DELETE FROM waiting WHERE holder = ?')
     this.#save = db.prepare('INSERT OR REPLACE INTO sessions (session, user, recipient, filters) VALUES (?, ?, ?, ?)')
@@ -106,7 +106,7 @@ export class Sessions implements SessionStore {
     this.#pendingOf(holder).set(place, {
       // The record may be the outbox's own, which it empties when it purges: what is needed is taken out of it now.
       envelope: this.#outbox.envelopes.of(record), id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs,
-      payload: released ? NOTHING : record.payload, variant: released ? undefined : record.payloadIfWithdrawn, qos, messageId, released,
+      payload: released ? NOTHING : record.payload, payloadIfWithdrawn: released ? undefined : record.payloadIfWithdrawn, qos, messageId, released,
     })
     this.#outbox.due()
   }
@@ -147,19 +147,26 @@ export class Sessions implements SessionStore {
     }
     for (const [holder, rows] of this.#pending) {
       for (const [place, row] of rows) {
-        if (row === null) this.#remove.run(holder, place)
+        if (row === null) this.#remove.run(holder, this.#stand(place))
         else this.#insert(holder, place, row)
       }
     }
   }
 
   #insert(holder: string, place: Place, row: Waiting): void {
-    const { envelope, variant } = row
-    if (envelope.id === 0) this.#outbox.envelopes.store(envelope)
+    const { envelope } = row
+    const { vault, envelopes } = this.#outbox
+    if (envelope.id === 0) envelopes.store(envelope)
+    vault.protect(row, envelope)
     this.#put.run(
-      holder, place, envelope.id, row.machineOrder, row.acquiredAtMs, row.receivedAtMs, row.expiresAtMs ?? null, crc32(row.payload, seedOf(row, envelope, onWithdrawalOf(variant))), row.id, row.payload,
-      onWithdrawalOf(variant), variant ?? null, variant === undefined || variant === null ? null : crc32(variant, seedOf(row, envelope, OnWithdrawal.nothing)), row.qos, row.messageId ?? null, row.released ? 1 : 0,
+      holder, this.#stand(place), envelope.id, row.machineOrder, row.acquiredAtMs, row.receivedAtMs, row.expiresAtMs ?? null, vault.crc, row.id, vault.payload,
+      onWithdrawalOf(row.payloadIfWithdrawn), vault.variant, vault.withdrawnCrc, row.qos, row.messageId ?? null, row.released ? 1 : 0, vault.sealed,
     )
+  }
+
+  /** A place as the file has it: a topic may name a machine. */
+  #stand(place: Place): Place {
+    return typeof place === 'string' ? this.#outbox.vault.tag(place) : place
   }
 
   /** After COMMIT. True when somebody waited for it. */
@@ -208,19 +215,27 @@ export class Sessions implements SessionStore {
   // ---------------------------------------------------------------------------------------------------------------- start
 
   #open(): void {
-    const { db, envelopes } = this.#outbox
+    const { db, envelopes, vault } = this.#outbox
     const waiting = new Map<string, StoredDelivery[]>()
+    const torn: [string, Place][] = []
     const rows = db.prepare(SELECT)
     rows.setReturnArrays(true)
     for (const row of rows.iterate() as unknown as Iterable<Row>) {
       const envelope = envelopes.byId(Number(row[1]))
-      const record = envelope === undefined ? undefined : entryOf(row, envelope)
-      const holder = String(row[13])
-      const place = typeof row[14] === 'string' ? row[14] : Number(row[14])
-      if (envelope === undefined || record === undefined || !isWhole(record, envelope, row[6], row[12])) {
+      const record = envelope === undefined ? undefined : vault.restore(row, envelope)
+      const holder = String(row[14])
+      const stands = typeof row[15] === 'string' ? row[15] : Number(row[15])
+      if (envelope === undefined || record === undefined || (typeof stands === 'string' && row[Column.sealed] !== 0 && stands !== this.#stand(record.topic))) {
         this.damaged++
-        this.#pendingOf(holder).set(place, null)
+        torn.push([holder, stands])
         continue
+      }
+      const place = typeof stands === 'string' ? record.topic : stands
+      const [qos, messageId, released] = [row[16] === 2 ? 2 : 1, row[17] === null ? undefined : Number(row[17]), row[18] === 1] as const
+      // Left in clear by an earlier version.
+      if (vault.isOn && row[Column.sealed] === 0) {
+        torn.push([holder, stands])
+        this.#pendingOf(holder).set(place, { envelope, ...fieldsOf(record), qos, messageId, released })
       }
       let stored = this.#stored.get(holder)
       if (stored === undefined) this.#stored.set(holder, (stored = new Map()))
@@ -231,8 +246,11 @@ export class Sessions implements SessionStore {
       }
       let mine = waiting.get(holder)
       if (mine === undefined) waiting.set(holder, (mine = []))
-      mine.push({ place, record, qos: row[15] === 2 ? 2 : 1, messageId: row[16] === null ? undefined : Number(row[16]), released: row[17] === 1 })
+      mine.push({ place, record, qos, messageId, released })
     }
+    for (const [holder, stands] of torn) this.#remove.run(holder, stands)
+    this.write()
+    this.settle()
     for (const row of db.prepare('SELECT session, user, recipient, filters FROM sessions').all()) {
       const key = String(row['session'])
       this.#loaded.sessions.push({
@@ -254,17 +272,21 @@ interface Waiting {
   readonly receivedAtMs: number
   readonly expiresAtMs: number | undefined
   readonly payload: Uint8Array
-  readonly variant: Uint8Array | null | undefined
+  readonly payloadIfWithdrawn: Uint8Array | null | undefined
   readonly qos: number
   readonly messageId: number | undefined
   readonly released: boolean
+}
+
+function fieldsOf({ id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs, payload, payloadIfWithdrawn }: OutboxRecord): Omit<Waiting, 'envelope' | 'qos' | 'messageId' | 'released'> {
+  return { id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs, payload, payloadIfWithdrawn }
 }
 
 const SESSION = 's:'
 const RETAINED = 'r:'
 const NOTHING = Buffer.alloc(0)
 
-const SELECT = `SELECT 0, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, 0, on_withdrawal, payload_if_withdrawn, withdrawn_crc,
+const SELECT = `SELECT 0, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, 0, on_withdrawal, payload_if_withdrawn, withdrawn_crc, sealed,
   holder, place, qos, message_id, released FROM waiting ORDER BY holder, place`
 
 const TABLES = `

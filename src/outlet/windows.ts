@@ -5,15 +5,15 @@
  *
  * Records kept are in memory as well as in the file: one for each machine, output and open window. A purge walks them all.
  */
-import { crc32 } from 'node:zlib'
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
 import type { Slot } from '../domain/ports.ts'
-import { Entry, entryOf, isWhole, onWithdrawalOf, seedOf, State, type Row } from './entry.ts'
+import { Column, onWithdrawalOf, State, type Entry, type Row } from './entry.ts'
 import { addColumn } from './database.ts'
 import type { Envelope } from './envelopes.ts'
-import { OnWithdrawal } from './selector.ts'
+import { Content, type Vault } from './vault.ts'
 
 export class Windows {
+  readonly #vault: Vault
   readonly #put: StatementSync
   readonly #remove: StatementSync
   readonly #finish: StatementSync
@@ -30,13 +30,18 @@ export class Windows {
   #written: [Entry, Slot][] = []
   readonly #before = new Map<string, Over | undefined>()
 
-  constructor(db: DatabaseSync) {
+  constructor(db: DatabaseSync, vault: Vault) {
+    this.#vault = vault
     db.exec(TABLES)
     addColumn(db, 'windows', 'used_ms', 'INTEGER')
+    // NULL in files of an earlier version: then the row is in clear.
+    addColumn(db, 'windows', 'sealed', 'INTEGER')
+    addColumn(db, 'windows', 'body', 'BLOB')
+    addColumn(db, 'kept', 'body', 'BLOB')
     this.#put = db.prepare(`INSERT OR REPLACE INTO kept (slot, key, window, every_ms, until_ms, envelope, machine_order, acquired_ms, received_ms, expires_ms,
-      crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc, mark) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+      crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc, mark, sealed, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
     this.#remove = db.prepare('DELETE FROM kept WHERE slot = ?')
-    this.#finish = db.prepare('INSERT OR REPLACE INTO windows (key, every_ms, ranges, mark, used_ms) VALUES (?, ?, ?, ?, ?)')
+    this.#finish = db.prepare('INSERT OR REPLACE INTO windows (key, every_ms, ranges, mark, used_ms, sealed, body) VALUES (?, ?, ?, ?, ?, ?, ?)')
     this.#forget = db.prepare('DELETE FROM windows WHERE key = ?')
   }
 
@@ -44,29 +49,62 @@ export class Windows {
   open(db: DatabaseSync, envelopeOf: (id: number) => Envelope | undefined, nowMs: number): number {
     // Rows of an earlier build do not say when they were used last: their time begins now.
     db.prepare('UPDATE windows SET used_ms = ? WHERE used_ms IS NULL').run(nowMs)
-    for (const row of db.prepare('SELECT key, every_ms, ranges, mark, used_ms FROM windows').iterate()) {
-      this.#over.set(String(row['key']), { everyMs: Number(row['every_ms']), ranges: JSON.parse(String(row['ranges'])) as number[], mark: textOr(row['mark']), usedMs: Number(row['used_ms']) })
+    let damaged = 0
+    const inClear: string[] = []
+    for (const row of db.prepare('SELECT key, every_ms, ranges, mark, used_ms, sealed, body FROM windows').all()) {
+      const stands = String(row['key'])
+      const named = row['sealed'] === null ? [stands, textOr(row['mark'])] as const : this.#named(Content.window, row['sealed'], row['body'])
+      const over: Over = { everyMs: Number(row['every_ms']), ranges: JSON.parse(String(row['ranges'])) as number[], mark: named?.[1], usedMs: Number(row['used_ms']) }
+      if (named === undefined || (row['sealed'] !== null && stands !== this.#vault.tag(named[0]))) {
+        damaged++
+        this.#forget.run(stands)
+        continue
+      }
+      this.#over.set(named[0], over)
+      if (this.#vault.isOn && row['sealed'] === null) inClear.push(stands)
+    }
+    for (const key of inClear) {
+      this.#forget.run(key)
+      this.#writeOver(key, this.#over.get(key) as Over)
     }
     const rows = db.prepare(SELECT_KEPT)
     rows.setReturnArrays(true)
-    let damaged = 0
     const torn: string[] = []
+    const lay: [Entry, Slot][] = []
     for (const row of rows.iterate() as unknown as Iterable<Row>) {
       const envelope = envelopeOf(Number(row[1]))
-      const entry = envelope === undefined ? undefined : entryOf(row, envelope)
-      if (entry === undefined || !isWhole(entry, entry.envelope, row[6], row[12])) {
+      const entry = envelope === undefined ? undefined : this.#vault.restore(row, envelope)
+      const isSealed = row[Column.sealed] !== 0
+      const named = isSealed ? this.#named(Content.kept, row[Column.sealed], row[20]) : [String(row[14]), textOr(row[18])] as const
+      if (entry === undefined || named === undefined || (isSealed && row[14] !== this.#vault.tag(named[0]))) {
         damaged++
-        torn.push(`${String(row[14])}@${String(row[15])}`)
+        torn.push(String(row[19]))
         continue
       }
       entry.seq = 0
-      entry.slot = { key: String(row[14]), window: Number(row[15]), everyMs: Number(row[16]), mark: textOr(row[18]) }
+      entry.slot = { key: named[0], window: Number(row[15]), everyMs: Number(row[16]), mark: named[1] }
       entry.untilMs = Number(row[17])
       this.#kept.set(nameOf(entry.slot), entry)
+      if (this.#vault.isOn && !isSealed) {
+        torn.push(String(row[19]))
+        lay.push([entry, entry.slot])
+      }
     }
-    // Nobody can tell what they hold, so no purge could be sure to reach them.
+    // Of the damaged ones nobody can tell what they hold, so no purge could be sure to reach them.
     for (const slot of torn) this.#remove.run(slot)
+    for (const [entry, slot] of lay) this.rewrite(entry, slot)
     return damaged
+  }
+
+  /** Key and mark. */
+  #named(what: Content, sealed: SQLOutputValue | undefined, body: SQLOutputValue | undefined): readonly [string, string | undefined] | undefined {
+    const [key, mark] = (this.#vault.openValue(what, sealed, body) ?? []) as [string?, (string | null)?]
+    return key === undefined ? undefined : [key, mark ?? undefined]
+  }
+
+  /** A slot as the file has it: its key names a machine. */
+  #stand({ key, window }: Slot): string {
+    return nameOf({ key: this.#vault.tag(key), window })
   }
 
   get size(): number {
@@ -105,29 +143,36 @@ export class Windows {
 
   /** Writes a record that is kept, in place of the one before. */
   keep(entry: Entry, slot: Slot): void {
-    const variant = entry.payloadIfWithdrawn
+    const vault = this.#vault
+    const body = vault.sealValue(Content.kept, [slot.key, slot.mark])
+    vault.protect(entry, entry.envelope)
     this.#put.run(
-      nameOf(slot), slot.key, slot.window, slot.everyMs, entry.untilMs as number, entry.envelope.id, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs,
-      entry.expiresAtMs ?? null, crc32(entry.payload, seedOf(entry, entry.envelope, onWithdrawalOf(variant))), entry.id, entry.payload, entry.state, onWithdrawalOf(variant), variant ?? null,
-      variant === undefined || variant === null ? null : crc32(variant, seedOf(entry, entry.envelope, OnWithdrawal.nothing)), slot.mark ?? null,
+      this.#stand(slot), vault.tag(slot.key), slot.window, slot.everyMs, entry.untilMs as number, entry.envelope.id, entry.machineOrder, entry.acquiredAtMs, entry.receivedAtMs,
+      entry.expiresAtMs ?? null, vault.crc, entry.id, vault.payload, entry.state, onWithdrawalOf(entry.payloadIfWithdrawn), vault.variant,
+      vault.withdrawnCrc, body === null ? (slot.mark ?? null) : null, vault.sealed, body,
     )
     this.#written.push([entry, slot])
   }
 
   /** The window's record leaves: nothing is kept for it any more and it is over. */
   finish(entry: Entry, slot: Slot): void {
-    this.#remove.run(nameOf(slot))
+    this.#remove.run(this.#stand(slot))
     const before = this.#over.get(slot.key)
     if (!this.#before.has(slot.key)) this.#before.set(slot.key, before)
     const over = added(before, slot, entry.receivedAtMs)
     this.#over.set(slot.key, over)
-    this.#finish.run(slot.key, slot.everyMs, JSON.stringify(over.ranges), over.mark ?? null, over.usedMs)
+    this.#writeOver(slot.key, over)
     this.#written.push([entry, slot])
+  }
+
+  #writeOver(key: string, { everyMs, ranges, mark, usedMs }: Over): void {
+    const body = this.#vault.sealValue(Content.window, [key, mark])
+    this.#finish.run(this.#vault.tag(key), everyMs, JSON.stringify(ranges), body === null ? (mark ?? null) : null, usedMs, body === null ? null : this.#vault.sealed, body)
   }
 
   /** A purge takes a record that is kept; `drop` follows after the commit. */
   remove(slot: Slot): void {
-    this.#remove.run(nameOf(slot))
+    this.#remove.run(this.#stand(slot))
   }
 
   /** A purge changed a record that is kept. */
@@ -229,10 +274,10 @@ export class Windows {
       }
       if (over.ranges.length === 0 ? over.usedMs > beforeMs : ranges.length === over.ranges.length) continue
       if (ranges.length === 0) {
-        this.#forget.run(key)
+        this.#forget.run(this.#vault.tag(key))
         this.#over.delete(key)
       } else {
-        this.#finish.run(key, over.everyMs, JSON.stringify(ranges), over.mark ?? null, over.usedMs)
+        this.#writeOver(key, { ...over, ranges })
         this.#over.set(key, { ...over, ranges })
       }
     }
@@ -252,7 +297,7 @@ interface Over {
 /** Ranges of one key; past it the two oldest become one, and the windows between them count as over. */
 const RANGES = 512
 
-function nameOf(slot: Slot): string {
+function nameOf(slot: Pick<Slot, 'key' | 'window'>): string {
   return `${slot.key}@${slot.window}`
 }
 
@@ -295,7 +340,7 @@ function textOr(value: SQLOutputValue | undefined): string | undefined {
 }
 
 const SELECT_KEPT = `SELECT 0, envelope, machine_order, acquired_ms, received_ms, expires_ms, crc, id, payload, state, on_withdrawal, payload_if_withdrawn, withdrawn_crc,
-  NULL, key, window, every_ms, until_ms, mark FROM kept ORDER BY until_ms, acquired_ms`
+  sealed, key, window, every_ms, until_ms, mark, slot, body FROM kept ORDER BY until_ms, acquired_ms`
 
 const TABLES = `
 CREATE TABLE IF NOT EXISTS kept (

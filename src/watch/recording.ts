@@ -1,7 +1,7 @@
 /**
  * Recordings of raw traffic for previews of rules, asked for by the privacy role: sealed to its key, for a limited time, of a limited
- * size, written down in the ledger from start to deletion. Nothing is recorded of whoever has said no to something, nor from a machine whose
- * device setting is not on; and a recording goes whole when somebody in it says no later, for nobody here can take them out of it.
+ * size, written down in the ledger from start to deletion. Nothing is recorded of whoever has said no to something or of whom that cannot
+ * be told, nor from a machine whose device setting is not on; and a recording goes whole when somebody in it says no later, for nobody here can take them out of it.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import { appendFileSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statfsSync, statSync, writeFileSync, writeSync } from 'node:fs'
@@ -13,6 +13,7 @@ import { LIMITS } from '../domain/limits.ts'
 import type { Policy, Stream } from '../domain/policy.ts'
 import type { LedgerType, Machine, Publish, SubjectStore } from '../domain/ports.ts'
 import type { Log } from '../log.ts'
+import { createFacts, createProbe, type Probe } from '../minimise/probe.ts'
 import type { Ending, Observer, Observers } from './observer.ts'
 import { decisionJson, machineJson, Sealer, type ChunkJson } from './recorded.ts'
 
@@ -31,6 +32,10 @@ export interface RecordingsParts {
   readonly isErased: (tag: string) => boolean
   /** Number of the newest event of the ledger, and who has said no to something since one. */
   readonly seq: () => number
+  /** Otherwise nobody can tell who has said no. */
+  readonly ledgerHealthy: () => boolean
+  /** Whose a card was, and whether they have said no to something; undefined when that cannot be told. */
+  readonly named: (card: string, atMs: number) => { readonly operator: OperatorId; readonly hasSaidNo: boolean } | undefined
   readonly refusedSince: (seq: number) => Iterable<OperatorId>
   /** Of whom nothing may be destroyed. */
   readonly held: () => Iterable<OperatorId>
@@ -73,7 +78,7 @@ export interface RecordingView {
   readonly bytes: number
   readonly messages: number
   readonly people: number
-  /** Messages that were not recorded: somebody concerned has said no, or the device setting is not on. */
+  /** Messages that were not recorded: somebody concerned has said no or may have, or the device setting is not on. */
   readonly leftOut: { readonly no: number; readonly deviceSetting: number }
   /** A legal hold keeps it although its time is over. */
   readonly held: boolean
@@ -146,7 +151,7 @@ export class Recordings implements SubjectStore {
     writeState(folder, kept.state)
     this.#kept.set(id, kept)
     const recorder: Recorder = this.#recorder(kept, {
-      request, kept, sealer, clock, policy, machine: this.#parts.machine,
+      request, kept, sealer, clock, policy, machine: this.#parts.machine, ledgerHealthy: this.#parts.ledgerHealthy, named: this.#parts.named,
       met: (mark) => {
         // On disk before anything of them is: after a crash it must be known who is in the file.
         appendDurably(join(folder, `${id}.who`), `${mark}\n`)
@@ -358,6 +363,8 @@ interface RecorderParts {
   readonly policy: Policy
   readonly clock: { now(): number }
   readonly machine: (id: string) => Machine | undefined
+  readonly ledgerHealthy: () => boolean
+  readonly named: RecordingsParts['named']
   readonly mark: (type: 'operator' | 'machine', id: string) => string
   readonly met: (mark: string) => void
   readonly end: (why: Ending) => void
@@ -380,6 +387,8 @@ class Recorder implements Observer {
   readonly #machines = new Map<Machine, number>()
   readonly #persons = new Map<OperatorId, string>()
   readonly #met = new Set<string>()
+  readonly #probes = new Map<Stream, Probe>()
+  readonly #facts = createFacts()
   /** Of this recording alone, and in no file: sessions stay apart in it and mean nothing beside it. */
   readonly #sessionKey = randomBytes(32)
 
@@ -403,12 +412,14 @@ class Recorder implements Observer {
     const machine = this.#parts.machine(publish.machine)
     // [P7] With the setting off nothing about an operator is kept, and a raw message may hold a card.
     if (machine?.operatorCollection !== 'on') return void this.#deviceSetting++
-    if (decision.no !== 0) return void this.#no++
+    const also = this.#concernedToo(publish, stream, decision)
+    if (decision.no !== 0 || also === undefined) return void this.#no++
     const size = publish.payload.length + OVERHEAD
     if (this.#bytes + size > request.bytes) return end('over')
     this.#meet('machine', machine.id)
     if (decision.operator !== undefined) this.#meet('operator', decision.operator)
     for (const one of decision.concerned ?? []) this.#meet('operator', one)
+    for (const one of also) this.#meet('operator', one)
     const { sealer } = this.#parts
     let index = this.#machines.get(machine)
     if (index === undefined) {
@@ -419,6 +430,27 @@ class Recorder implements Observer {
     const json: ChunkJson = { kind: 'message', stream: stream.id, machine: index, received: publish.receivedAtMs, decision: decisionJson(decision, (one) => this.#person(one), (id) => this.#session(id)) }
     this.#add(sealer.chunk(json, publish.payload))
     this.#messages++
+  }
+
+  /**
+   * Whom the raw message may be about beside those whom the decision speaks for; undefined when one of them has said no to something, or
+   * when nobody can tell: at a time that is too late or ahead nobody was asked about, and without a ledger nobody can be. What somebody
+   * chose at the display is never recorded, whoever is signed on there: the choice may be a no. (G3)
+   */
+  #concernedToo({ payload, receivedAtMs }: Publish, stream: Stream, { known }: Readonly<Decision>): readonly OperatorId[] | undefined {
+    const { policy: { subject }, ledgerHealthy } = this.#parts
+    if (!ledgerHealthy() || subject.consent?.stream === stream.id) return undefined
+    const named = stream.operatorField ?? (subject.sessions?.stream === stream.id ? subject.sessions.operatorField : undefined)
+    if (named === undefined && stream.time === undefined) return NOBODY
+    let probe = this.#probes.get(stream)
+    if (probe === undefined) this.#probes.set(stream, (probe = createProbe({ ...stream, operatorField: named })))
+    if (probe(payload, 0, payload.length, this.#facts) < 0) return undefined
+    const { eventMs, operator } = this.#facts
+    if (eventMs > receivedAtMs + LIMITS.aheadMs || eventMs < receivedAtMs - subject.lateLimitMs) return undefined
+    // Of a known person the message names no other.
+    if (known || operator === '') return NOBODY
+    const who = this.#parts.named(operator, Number.isNaN(eventMs) ? receivedAtMs : eventMs)
+    return who === undefined || who.hasSaidNo ? undefined : [who.operator]
   }
 
   /** Purposes and streams of others would stand beside these. */
@@ -493,6 +525,7 @@ class Recorder implements Observer {
   }
 }
 
+const NOBODY: readonly OperatorId[] = []
 const OPERATOR = 'o '
 const MACHINE = 'm '
 const FLUSH_BYTES = 65_536

@@ -42,6 +42,8 @@ export interface ShadowRequest {
   /** 1 to 100. */
   readonly samplePercent: number
   readonly forMs: number
+  /** Judged as if nobody were known, so that no count hangs on what a person said: a candidate could be written to ask for it. */
+  readonly asNobody: boolean
   /** Name of the token. */
   readonly by: string
   /** `2 widened, 1 narrowed, 0 changed`. */
@@ -56,6 +58,7 @@ export interface ShadowReport {
   readonly by: string
   readonly stoppedBy: string | undefined
   readonly samplePercent: number
+  readonly asNobody: boolean
   readonly startedAtMs: number
   readonly endsAtMs: number
   readonly endedAtMs: number | undefined
@@ -86,14 +89,14 @@ export interface ShadowRow {
   readonly reason: string
   readonly count: number
   readonly machines: number
-  /** It could tell what a person said: few machines are somebody. */
+  /** It could tell what a person said. */
   readonly hangsOnPerson: boolean
 }
 
 /** Of messages: `same`, `changed`, `only_active`, `only_candidate`, `other_topic`, `refused_by_…`. Of fields: `only_…`, `different`. */
 export type ShadowFinding = 'same' | 'changed' | 'only_active' | 'only_candidate' | 'other_topic' | 'different' | 'refused_by_active' | 'refused_by_candidate'
 
-/** So many machines must have had what hangs on a person before everybody may read of it. */
+/** Machines of a row are counted so far. */
 export const FEW_MACHINES = 5
 
 export class Shadow implements Observer {
@@ -122,7 +125,7 @@ export class Shadow implements Observer {
     this.#active = sideOf(request.active, parts)
     this.#candidate = sideOf(request.candidate, parts)
     this.#map = decisionMap(request.active.policy, request.candidate.policy)
-    this.#personal = new Set([request.active.policy, request.candidate.policy].flatMap((policy) => policy.outputs.filter((output) => hangsOnPerson(policy, output)).map(({ id }) => id)))
+    this.#personal = new Set(request.asNobody ? [] : [request.active.policy, request.candidate.policy].flatMap((policy) => policy.outputs.filter((output) => hangsOnPerson(policy, output)).map(({ id }) => id)))
     this.#backlog = new Backlog<Sample>({ monotonic: () => parts.clock.monotonic(), work: (sample) => this.#compare(sample), failed: (error) => parts.end(this, 'failed', error), defer: parts.defer })
   }
 
@@ -159,11 +162,11 @@ export class Shadow implements Observer {
   }
 
   report(): ShadowReport {
-    const { active, candidate, by, samplePercent, forMs, difference, asksAgain } = this.#request
+    const { active, candidate, by, samplePercent, asNobody, forMs, difference, asksAgain } = this.#request
     const order = new Map([...active.policy.outputs, ...candidate.policy.outputs].map(({ id }, index) => [id as string, index]))
     return {
       candidate: { hash: candidate.policy.hash, policy: candidate.policy.id }, active: { hash: active.policy.hash, policy: active.policy.id },
-      by, stoppedBy: this.#stoppedBy, samplePercent, startedAtMs: this.#startedAtMs, endsAtMs: this.#startedAtMs + forMs, endedAtMs: this.#endedAtMs, ended: this.#ended,
+      by, stoppedBy: this.#stoppedBy, samplePercent, asNobody, startedAtMs: this.#startedAtMs, endsAtMs: this.#startedAtMs + forMs, endedAtMs: this.#endedAtMs, ended: this.#ended,
       seen: this.#seen, compared: this.#compared, skipped: this.#skipped,
       rows: [...this.#rows.values()].map(({ seenAt, ...row }): ShadowRow => ({ ...row, machines: seenAt.size }))
         .sort((a, b) => (order.get(a.output) ?? -1) - (order.get(b.output) ?? -1) || a.stream.localeCompare(b.stream) || Number(a.field !== '') - Number(b.field !== '') || b.count - a.count),
@@ -185,7 +188,7 @@ export class Shadow implements Observer {
       this.#skipped++
       return
     }
-    this.#backlog.add({ topic: publish.topic, payload: Uint8Array.from(publish.payload), receivedAtMs: publish.receivedAtMs, machine, stream, decision: { ...(decision ?? nobodyAt(machine)) } })
+    this.#backlog.add({ topic: publish.topic, payload: Uint8Array.from(publish.payload), receivedAtMs: publish.receivedAtMs, machine, stream, decision: { ...(this.#request.asNobody || decision === undefined ? nobodyAt(machine) : decision) } })
   }
 
   // ------------------------------------------------------------------------------------------------------------- comparing
@@ -199,11 +202,11 @@ export class Shadow implements Observer {
     const before = stream === undefined ? undefined : performed(this.#active, stream, sample, decision)
     const after = other === undefined ? undefined : performed(this.#candidate, other, sample, this.#map(decision))
     const name = (stream ?? other)?.id as string
-    const count = (what: ShadowFinding, at: Partial<Place> = {}): void => this.#count({ output: '', stream: name, field: '', what, reason: '', ...at }, machine)
+    const count = (what: ShadowFinding, at: Partial<Place> = {}, hangs?: boolean): void => this.#count({ output: '', stream: name, field: '', what, reason: '', ...at }, machine, hangs)
     const [out, into] = [refusalOf(before), refusalOf(after)]
     if (out !== into) {
-      if (into !== '') count('refused_by_candidate', { reason: into })
-      if (out !== '') count('refused_by_active', { reason: out })
+      if (into !== '') count('refused_by_candidate', { reason: into }, this.#isByPerson(this.#candidate, other, sample))
+      if (out !== '') count('refused_by_active', { reason: out }, this.#isByPerson(this.#active, stream, sample))
     }
     const results = new Map<string, [OutputPerformance | undefined, OutputPerformance | undefined]>()
     for (const result of before?.outputs ?? []) results.set(result.output.id, [result, undefined])
@@ -234,7 +237,13 @@ export class Shadow implements Observer {
     return found
   }
 
-  #count(place: Place, machine: Machine): void {
+  /** What only a minimiser finds wrong is found where an output is open, and that may be a yes. What the look at the message before finds is there for everybody. */
+  #isByPerson({ set, rehearsal }: Side, stream: Stream | undefined, { payload }: Sample): boolean {
+    if (stream === undefined || rehearsal.probe(stream.id, payload).code < 0) return false
+    return set.policy.outputs.some(({ id, streams }) => this.#personal.has(id) && streams.some((source) => source.stream.id === stream.id))
+  }
+
+  #count(place: Place, machine: Machine, hangsOnPerson = this.#personal.has(place.output)): void {
     const key = `${place.output}\n${place.stream}\n${place.field}\n${place.what}\n${place.reason}`
     let row = this.#rows.get(key)
     if (row === undefined) {
@@ -242,8 +251,9 @@ export class Shadow implements Observer {
         this.#further++
         return
       }
-      this.#rows.set(key, (row = { ...place, count: 0, hangsOnPerson: this.#personal.has(place.output), seenAt: new Set() }))
+      this.#rows.set(key, (row = { ...place, count: 0, hangsOnPerson, seenAt: new Set() }))
     }
+    row.hangsOnPerson ||= hangsOnPerson
     row.count++
     if (row.seenAt.size < FEW_MACHINES) row.seenAt.add(machine.id)
   }
@@ -262,7 +272,7 @@ interface Sample {
 type Place = Pick<ShadowRow, 'output' | 'stream' | 'field' | 'what' | 'reason'>
 interface Row extends Place {
   count: number
-  readonly hangsOnPerson: boolean
+  hangsOnPerson: boolean
   /** At most FEW_MACHINES. */
   readonly seenAt: Set<string>
 }

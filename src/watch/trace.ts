@@ -336,7 +336,8 @@ class Trace implements Observer {
     const { publish, machine, stream, code } = seen
     const staged = this.#staged()
     const head = { seq: ++this.#seq, atMs: publish.receivedAtMs, machine: machine.id, stream: stream?.id, bytes: publish.payload.length }
-    if (code < 0 || stream === undefined || staged === undefined) {
+    // What only a minimiser finds wrong is found where an output is open, and that may be a yes: where no person is shown it is looked at anew.
+    if (stream === undefined || staged === undefined || (code < 0 && this.request.personal)) {
       this.#keep(seen, { ...head, refused: code < 0 ? verdictName(code) : 'no_rules', person: undefined, outputs: [], furtherOutputs: 0 })
       return
     }

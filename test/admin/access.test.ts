@@ -4,6 +4,7 @@ import { adminRoutes } from '../../src/admin/routes.ts'
 import type { Control } from '../../src/admin/control.ts'
 import { ROLES } from '../../src/admin/tokens.ts'
 import type { Role, Tokens } from '../../src/admin/tokens.ts'
+import { createMetrics } from '../../src/metrics.ts'
 import { CANARY_MACHINE, CANARY_OPERATOR, startAdmin } from './gateway.ts'
 import type { TestAdmin } from './gateway.ts'
 
@@ -34,9 +35,10 @@ const TABLE: readonly Row[] = [
   { method: 'POST',   url: '/v1/rules/activate', body: { hash: 'ab'.repeat(32), approve_widening: 'assessment 7' }, ok: 200, may: ['no', 'no', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/rules/rollback', body: {},                                   ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'POST',   url: '/v1/rules/discard', body: {},                                    ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
-  { method: 'POST',   url: '/v1/rules/shadow?sample=50&minutes=5', body: 'version: 1\n', headers: yaml, ok: 201, may: ['no',  'yes', 'no',  'no'] },
+  { method: 'POST',   url: '/v1/rules/shadow?sample=50&minutes=5', body: 'version: 1\n', headers: yaml, ok: 201, may: ['no',  'yes', 'yes', 'yes'] },
   { method: 'GET',    url: '/v1/rules/shadow',                                               ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
-  { method: 'DELETE', url: '/v1/rules/shadow',                                               ok: 200, may: ['no',  'yes', 'no',  'no'] },
+  { method: 'DELETE', url: '/v1/rules/shadow',                                               ok: 200, may: ['no',  'yes', 'yes', 'yes'] },
+  { method: 'GET',    url: '/v1/keys',                                                       ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'GET',    url: '/v1/outputs',                                                    ok: 200, may: ['yes', 'yes', 'yes', 'yes'] },
   { method: 'GET',    url: CONSENT,                                                          ok: 200, may: ['no',  'no',  'yes', 'yes'] },
   { method: 'POST',   url: CONSENT, body: DENY,                                              ok: 200, may: ['no',  'no',  'yes', 'yes'] },
@@ -128,10 +130,10 @@ describe('who may what', () => {
     expect(privacy).toMatchObject({ person: { no: true }, messages: [{ result: 'forwarded' }, { result: 'forbidden' }] })
   })
 
-  test('what could tell what a person said is left out of a shadow run for those who may not read consent, until five machines had it', async () => {
+  test('what could tell what a person said is left out of a shadow run for those who may not read consent, however many machines had it', async () => {
     const rowsFor = async (role: Role): Promise<unknown> => (await it.admin.inject({ url: '/v1/rules/shadow', headers: { authorization: `Bearer ${it.tokens[role]}` } })).json()
-    expect(await rowsFor('engineer')).toMatchObject({ few_machines_left_out: true, rows: [{ output: 'service', what: 'only_candidate' }, { output: 'planner', what: 'same' }] })
-    expect(await rowsFor('privacy')).toMatchObject({ few_machines_left_out: false, rows: [{ output: 'service' }, { output: 'planner', what: 'only_active' }, { output: 'planner', what: 'same' }] })
+    expect(await rowsFor('engineer')).toMatchObject({ left_out: true, rows: [{ output: 'service', what: 'only_candidate' }] })
+    expect(await rowsFor('privacy')).toMatchObject({ left_out: false, rows: [{ output: 'service' }, { output: 'planner', what: 'only_active' }, { output: 'planner', what: 'same' }] })
   })
 
   test('health, readiness, metrics and the document need no token on loopback; metrics do from elsewhere', async () => {
@@ -140,6 +142,35 @@ describe('who may what', () => {
     }
     expect((await it.admin.inject({ url: '/metrics', remoteAddress: '192.0.2.7' })).statusCode).toBe(401)
     expect((await it.admin.inject({ url: '/metrics', remoteAddress: '192.0.2.7', headers: { authorization: `Bearer ${it.tokens.viewer}` } })).statusCode).toBe(200)
+  })
+})
+
+describe('how often', () => {
+  test('a token has a thousand requests at once and two hundred a second; other tokens go on', async () => {
+    const { admin, tokens, clock } = await startAdmin()
+    const ask = (token: string): Promise<number> => admin.inject({ url: '/v1/keys', headers: { authorization: `Bearer ${token}` } }).then(({ statusCode }) => statusCode)
+    const many = async (count: number): Promise<number> => (await Promise.all(Array.from({ length: count }, () => ask(tokens.viewer)))).filter((status) => status === 200).length
+    expect(await many(1_050)).toBe(1_000)
+    const refused = await admin.inject({ url: '/v1/keys', headers: { authorization: `Bearer ${tokens.viewer}` } })
+    expect(refused.json()).toMatchObject({ status: 429, code: 'TOO-MANY' })
+    expect(refused.headers['retry-after']).toBe('1')
+    expect(await ask(tokens.engineer)).toBe(200)
+    clock.ms += 500
+    expect(await many(120)).toBe(100)
+    await admin.close()
+  })
+
+  test('an address has two thousand, with whatever token or none; other addresses go on, and probes are answered in any case', async () => {
+    const metrics = createMetrics()
+    const { admin, tokens } = await startAdmin({ metrics })
+    const ask = (url: string, remoteAddress: string): Promise<number> => admin.inject({ url, remoteAddress, headers: { authorization: `Bearer ${tokens.viewer}` } }).then(({ statusCode }) => statusCode)
+    const got = await Promise.all(Array.from({ length: 2_020 }, () => admin.inject({ url: '/v1/nothing', remoteAddress: '192.0.2.9' })))
+    expect(got.filter(({ statusCode }) => statusCode === 404)).toHaveLength(2_000)
+    expect(await ask('/v1/keys', '192.0.2.9')).toBe(429)
+    expect(await ask('/v1/keys', '192.0.2.10')).toBe(200)
+    expect(await ask('/healthz', '192.0.2.9')).toBe(200)
+    expect(metrics.counter('admin_limited_total').value).toBe(21)
+    await admin.close()
   })
 })
 

@@ -46,7 +46,7 @@ export async function startAdmin(options: Partial<Pick<AdminOptions, 'log' | 'me
 }
 
 const SHADOW: ShadowView = {
-  candidate: { hash: 'ef'.repeat(32), policy: 'awp-2026-12' }, active: { hash: 'ab'.repeat(32), policy: 'awp-2026-11' }, by: 'tuning', samplePercent: 10, startedAtMs: NOW, endsAtMs: NOW + 3_600_000,
+  candidate: { hash: 'ef'.repeat(32), policy: 'awp-2026-12' }, active: { hash: 'ab'.repeat(32), policy: 'awp-2026-11' }, by: 'tuning', samplePercent: 10, asNobody: false, startedAtMs: NOW, endsAtMs: NOW + 3_600_000,
   endedAtMs: undefined, ended: undefined, seen: 1_000, compared: 100, skipped: 0, further: 0, difference: '1 widened, 0 narrowed, 0 changed', asksAgain: ['improve.statistics'], noticeAgain: true,
   rows: [
     { output: 'service', stream: 'status', field: 'seq', what: 'only_candidate', reason: '', count: 100, machines: 1, hangsOnPerson: false },
@@ -166,6 +166,7 @@ function testControl(changes: ConsentChange[]): Control {
     },
     sessions: () => [{ machine: CANARY_MACHINE, operator: CANARY_OPERATOR, sinceMs: NOW }],
     outputs: () => [{ id: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, purpose: 'improve.statistics' as PurposeId, topic: 'out/planning/{machine_id}', qos: 1, via: ['local'], stopped: false, forwarded: 7, withheld: { closed: 5 } }],
+    keys: () => ({ storage: '0a1b2c3d', pseudonyms: '4e5f6071', former: ['8293a4b5'], changedAtMs: NOW }),
     deadLetters: ({ after }) => (after > 0 ? [] : [{ number: 7, output: 'planner' as OutputId, recipient: 'oem-cloud' as RecipientId, stream: 'status' as StreamId, refusedBy: ['cloud'], code: '0x99', bytes: 99, receivedAtMs: NOW, untilMs: NOW + 604_800_000 }]),
     retryDeadLetters: (numbers) => numbers?.length ?? 1,
     dropDeadLetters: (numbers) => numbers?.length ?? 1,

@@ -1,8 +1,11 @@
 /** What goes in and comes out: form of errors, bounds, the document, and that nothing about a person ends in a log line. */
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import * as fc from 'fast-check'
+import { readFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse as parseYaml } from 'yaml'
 import { GatewayError } from '../../src/domain/errors.ts'
 import { createLog } from '../../src/log.ts'
 import { createMetrics } from '../../src/metrics.ts'
@@ -273,6 +276,33 @@ describe('the document', () => {
     }
     for (const [, name = ''] of JSON.stringify(paths).matchAll(/"\$ref":"([^"]*)"/g)) expect(name).toBe('#/components/schemas/Problem')
     expect(JSON.stringify({ paths, components })).not.toMatch(/"\$id"|Default Response|"nullable"/)
+  })
+
+  test('every schema in it is JSON Schema 2020-12, which is what OpenAPI 3.1 asks for', async () => {
+    const { paths, components } = await document()
+    const ajv = new Ajv2020({ strict: true, validateFormats: false })
+    ajv.addKeyword({ keyword: 'example' })
+    const schemas: { where: string; schema: unknown }[] = Object.entries(components.schemas).map(([where, schema]) => ({ where, schema }))
+    for (const [path, item] of Object.entries(paths)) {
+      for (const [method, { parameters = [], requestBody, responses }] of Object.entries(item)) {
+        const where = `${method} ${path}`
+        for (const { name, schema } of parameters) schemas.push({ where: `${where} ${name}`, schema })
+        for (const { content = {} } of [requestBody ?? {}, ...Object.values(responses)]) for (const { schema } of Object.values(content)) schemas.push({ where, schema })
+      }
+    }
+    expect(schemas.length).toBeGreaterThan(200)
+    for (const { where, schema } of schemas) expect([where, ajv.validateSchema(schema as object) === true ? [] : ajv.errorsText(ajv.errors)]).toEqual([where, []])
+  })
+
+  // The meta-schema is no part of this project: schemas/v3.1/schema.yaml or .json of the OpenAPI Initiative's specification.
+  const metaSchema = process.env['OPENAPI_SCHEMA']
+  test.runIf(metaSchema !== undefined)('is OpenAPI 3.1 by the meta-schema at OPENAPI_SCHEMA', async () => {
+    // Ajv does not resolve a dynamic anchor in a definition; that every schema is one is tested above.
+    const text = readFileSync(metaSchema ?? '', 'utf8').replaceAll(/(["']?)\$dynamicRef\1: *(["'])#meta\2/g, '$1$ref$1: $2#/$defs/schema$2').replaceAll(/"?\$dynamicAnchor"?: *"?meta"?,?/g, '')
+    const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(parseYaml(text) as object)
+    const found = await document()
+    expect([validate(found), validate.errors]).toEqual([true, null])
+    expect(validate({ ...found, paths: { '/v1/x': { get: { responses: { 99: {} } } } } })).toBe(false)
   })
 
   test('random requests made from it, with every role and none: no 5xx, no success the document does not allow', async () => {

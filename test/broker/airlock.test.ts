@@ -3,6 +3,7 @@
  * a canary, and every byte that any client of either broker receives is searched for it.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { RecipientId } from '../../src/domain/ids.ts'
 import { RawClient, pause, publishPacket, record, startEgress, startIngress, until } from './stage.ts'
 import type { EgressStage, IngressStage } from './stage.ts'
 
@@ -56,8 +57,10 @@ const listeners: readonly [string, 'ingress' | 'egress', string | undefined][] =
 ]
 
 beforeAll(async () => {
-  ingress = await startIngress({ perIdentity: 100 })
-  egress = await startEgress({ perIdentity: 100 })
+  // Somebody may send any command to any machine, which must make no difference to what terminals send.
+  const anything = { filters: ['down/+/+/#'], qos: 1, payloadBytes: 10_000, ttlMs: 60_000 } as const
+  ingress = await startIngress({ perIdentity: 100, downlink: { rights: new Map([['oem-cloud' as RecipientId, anything]]) } })
+  egress = await startEgress({ perIdentity: 100, downlink: (machine, command, done) => ingress.ingress.downlink(machine, command, done) })
   const port = { ingress: ingress.port, egress: egress.port }
   for (const [who, door, username] of listeners) {
     await listener(who, port[door], username)

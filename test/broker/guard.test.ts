@@ -1,5 +1,6 @@
 import { connect as connectSocket, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { Duplex } from 'node:stream'
 import fc from 'fast-check'
 import { generate, parser } from 'mqtt-packet'
 import type { Packet } from 'mqtt-packet'
@@ -81,6 +82,19 @@ describe.concurrent('connections that are closed, and why', () => {
     peer.destroy()
     server.close()
     expect(reasons).toEqual(['slow_reader'])
+  })
+})
+
+describe('a first answer', () => {
+  it('that is still on its way at the first look is no sign of a peer that does not read', async () => {
+    const reasons: string[] = []
+    // TLS takes its time with every write; so does a full machine.
+    const slow = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => void setTimeout(done, 120) })
+    const guard = guardOn(slow, { drainTimeMs: 300, connectTimeMs: 400 }, reasons)
+    guard.write(Buffer.from([0x20, 2, 0, 0]))
+    await pause(300)
+    expect(reasons).toEqual([])
+    guard.destroy()
   })
 })
 

@@ -112,6 +112,34 @@ describe('a message from a terminal', () => {
     expect(taken).toEqual(['before', 'm2', 'm3', 'm4'])
   })
 
+  it.each([1, 2] as const)('says how long each waited for its acknowledgement at QoS %i, for the commit and for room; at QoS 0 there is none', async (qos) => {
+    let full = false
+    const waited: [ms: number, messages: number][] = []
+    const { port, of } = await stage({
+      handle: () => {
+        if (full) throw new GatewayError('OUTBOX-FULL', 'no room')
+        return undefined
+      },
+      committed: (callback) => void setTimeout(callback, 40, undefined),
+      onAcknowledged: (ms, messages) => void waited.push([ms, messages]),
+    })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    const ack = qos === 1 ? 'puback' : 'pubrec'
+    terminal.send(publishPacket(TOPIC, 'x', 0), ...[1, 2, 3].map((id) => publishPacket(TOPIC, 'x', qos, id)))
+    await until(() => terminal.ids(ack).length === 3)
+    expect(waited.reduce((sum, [, messages]) => sum + messages, 0)).toBe(3)
+    for (const [ms] of waited.splice(0)) expect([ms >= 39, ms < 400]).toEqual([true, true])
+    full = true
+    terminal.send(publishPacket(TOPIC, 'x', qos, 4), publishPacket(TOPIC, 'x', qos, 5))
+    await until(() => of('handle.no_room') === 1)
+    await pause(300)
+    full = false
+    await until(() => terminal.ids(ack).length === 5)
+    expect(waited.map(([, messages]) => messages)).toEqual([1, 1])
+    for (const [ms] of waited) expect(ms).toBeGreaterThanOrEqual(339)
+  })
+
   it('at QoS 0 that the outbox has no room for is lost, and counted', async () => {
     const { port, of } = await stage({
       handle: () => {

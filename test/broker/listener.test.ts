@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { connect as connectPlain } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
@@ -7,6 +8,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { Via } from '../../src/broker/identify.ts'
 import { listen } from '../../src/broker/listener.ts'
 import type { Listener, ListenerOptions } from '../../src/broker/listener.ts'
+import { makeCertificate as issue, makeRevocationList } from '../../src/cli/pki/x509.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
 import { makeCertificate } from './certificates.ts'
 import { machine, pause, startIngress, until, witness } from './stage.ts'
@@ -140,6 +142,79 @@ describe('with TLS', () => {
     const next = of(['SN-2'], [], otherCa)
     expect(await dial(listener.port, { cert: next.cert, key: next.key, ca: otherCa.cert })).toBe('open')
     expect([arrivals.length, sockets[0]!.destroyed]).toEqual([2, false])
+  })
+
+  describe('when certificates are revoked', () => {
+    const now = Date.now()
+    const validity = { fromMs: now - 3_600_000, untilMs: now + 3_600_000 }
+    const made = issue({ name: 'Trial CA', use: 'authority', ...validity })
+    const authority = { cert: made.cert, key: createPrivateKey(made.key) }
+    const client = (name: string) => issue({ name, use: 'client', ...validity }, authority)
+    const gateway = issue({ name: 'gateway', use: 'server', addresses: ['127.0.0.1'], ...validity }, authority)
+    const listOf = (...certificates: { readonly cert: string }[]): string => makeRevocationList(authority, certificates.map(({ cert }) => ({ serial: new X509Certificate(cert).serialNumber, atMs: now })), { number: 1, ...validity })
+    const material = (crl: string, { cert, key } = gateway) => ({ cert, key, ca: made.cert, crl })
+
+    it('those who are in with them are out at once, and nobody else', async () => {
+      const { listener, sockets, of: count } = await start({ tls: material(listOf()) })
+      const people = Array.from({ length: 12 }, (_, index) => client(`SN-${index}`))
+      for (const { cert, key } of people) expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe('open')
+      listener.renew(material(listOf(people[3]!, people[7]!)))
+      await until(() => sockets.filter((socket) => socket.destroyed).length === 2)
+      await pause(20)
+      expect(sockets.map((socket) => socket.destroyed)).toEqual(people.map((_, index) => index === 3 || index === 7))
+      expect(count('kill.revoked')).toBe(2)
+      for (const [index, { cert, key }] of people.entries()) expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe(index === 3 || index === 7 ? 'closed' : 'open')
+    })
+
+    it('a new certificate of the gateway drops nobody', async () => {
+      const { listener, sockets } = await start({ tls: material(listOf()) })
+      const { cert, key } = client('SN-1')
+      for (let index = 0; index < 5; index++) expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe('open')
+      for (let index = 0; index < 10; index++) listener.renew(material(listOf(), issue({ name: 'gateway', use: 'server', addresses: ['127.0.0.1'], ...validity }, authority)))
+      await pause(50)
+      expect(sockets.filter((socket) => socket.destroyed).length).toBe(0)
+      expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe('open')
+    })
+
+    it('no session is resumed with them', async () => {
+      const { listener, arrivals } = await start({ tls: material(listOf()) })
+      const { cert, key } = client('SN-1')
+      const ticket = await new Promise<Buffer>((resolve) => {
+        const socket = connectTls({ host: '127.0.0.1', port: listener.port, ca: made.cert, cert, key })
+        open.push({ close: () => socket.destroy() })
+        socket.on('session', resolve).on('error', () => undefined)
+      })
+      // The ticket is good for as long as nothing happens.
+      expect(await dial(listener.port, { cert, key, ca: made.cert, session: ticket })).toBe('open')
+      listener.renew(material(listOf({ cert })))
+      const before = arrivals.length
+      expect(await dial(listener.port, { ca: made.cert, session: ticket })).toBe('closed')
+      expect(await dial(listener.port, { cert, key, ca: made.cert, session: ticket })).toBe('closed')
+      expect(arrivals.length).toBe(before)
+    })
+
+    it.each<[string, Parameters<Listener['renew']>[0], string]>([
+      ['a key that is not the certificate\'s', { ...material(listOf()), key: client('x').key }, 'LISTEN-TLS'],
+      ['half a certificate', { ...material(listOf()), cert: gateway.cert.slice(0, 200) }, 'LISTEN-TLS'],
+      ['no revocation list', { ...material(listOf()), crl: 'none' }, 'LISTEN-TLS'],
+    ])('%s is refused and changes nothing', async (_what, wrong, code) => {
+      const { listener } = await start({ tls: material(listOf()) })
+      const { cert, key } = client('SN-1')
+      expect(() => listener.renew(wrong)).toThrow(expect.objectContaining({ code }) as Error)
+      expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe('open')
+      await expect(start({ tls: wrong })).rejects.toMatchObject({ code })
+    })
+  })
+
+  it('resets further connections of an address before the handshake, and takes them again after a rest', async () => {
+    const { listener, arrivals, of: count } = await start({ tls, perAddress: { perSecond: 50, burst: 3 } })
+    const { cert, key } = of(['SN-1'])
+    const answers = await Promise.all(Array.from({ length: 8 }, () => dial(listener.port, { cert, key })))
+    expect(answers.filter((answer) => answer === 'open').length).toBe(arrivals.length)
+    expect(arrivals.length).toBeLessThanOrEqual(5)
+    expect(count('kill.connect_rate')).toBe(8 - arrivals.length)
+    await pause(100)
+    expect(await dial(listener.port, { cert, key })).toBe('open')
   })
 
   it('a terminal is its certificate, whatever its CONNECT says', async () => {

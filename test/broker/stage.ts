@@ -140,8 +140,9 @@ export class RawClient {
   bytes = 0
   #wake: () => void = () => undefined
 
-  constructor(port: number) {
-    this.socket = connectSocket({ host: '127.0.0.1', port, allowHalfOpen: true })
+  /** @param to  a port, or a socket that is connected or about to be */
+  constructor(to: number | Socket) {
+    this.socket = typeof to === 'number' ? connectSocket({ host: '127.0.0.1', port: to, allowHalfOpen: true }) : to
     const read = parser({ protocolVersion: 4 })
     read.on('packet', (packet) => {
       this.packets.push(packet)

@@ -90,6 +90,18 @@ describe('failures', () => {
   })
 })
 
+// A count that is none used to wait for ever; a time that is too long came back as a fault of the request.
+test.each([
+  [['subscribe', 'rental-company', '--count', 'x'], '--count is a whole number'],
+  [['subscribe', 'rental-company', '--count', '0'], '--count is a whole number'],
+  [['subscribe', 'rental-company', '--seconds', '-1'], '--seconds is a whole number'],
+  [['learn', '--for', '8d'], '--for is a time such as 15m or 1h, at most 7d'],
+  [['learn', '--for', '0s'], '--for is a time such as 15m or 1h, at most 7d'],
+])('%j: says what the number may be', async (argv, sentence) => {
+  const io = testIo('', { PARAPET_TOKEN: 'parapet_unused' })
+  expect([await runCommand(argv, io), io.err()]).toEqual([2, expect.stringContaining(sentence)])
+})
+
 describe('help', () => {
   test('the overview and --version', async () => {
     expect(await run(['--help'])).toMatchObject({ code: 0, err: '', out: expect.stringContaining('lift   move the platform') as string })

@@ -29,6 +29,41 @@ async function run(line: string, io: TestIo = testIo('', { PARAPET_URL: url, PAR
   return { code, out: io.out(), err: io.err(), io }
 }
 
+describe('parapet tokens', () => {
+  const admin = (): TestIo => testIo('', { PARAPET_URL: url, PARAPET_TOKEN: gateway.tokens.admin })
+
+  test('add: the token is in its file alone, works with its role, and is over when it is ended', async () => {
+    const io = admin()
+    const { code, out } = await run('tokens add tuning --role engineer --to tuning.token', io)
+    expect(code).toBe(0)
+    const file = join(io.cwd, 'tuning.token')
+    const token = readFileSync(file, 'utf8').trim()
+    expect(statSync(file).mode & 0o777).toBe(0o600)
+    expect(out).not.toContain(token)
+    expect((await run('tokens list', admin())).out).toMatch(/^tuning +engineer /m)
+
+    const engineer = (): TestIo => testIo('', { PARAPET_URL: url }, io.cwd)
+    expect(await run('status --token-file tuning.token', engineer())).toMatchObject({ err: '' })
+    expect((await run('tokens list --token-file tuning.token', engineer())).err).toContain('The role engineer does not have the scope tokens:write')
+    expect((await run('tokens end tuning', admin())).out).toBe('The token tuning is ended.\n')
+    expect(await run('status --token-file tuning.token', engineer())).toMatchObject({ code: 1, out: '' })
+  })
+
+  test('a file that is there is never written over, and one whose token was refused is not left behind', async () => {
+    const io = admin()
+    writeFileSync(join(io.cwd, 'kept'), 'mine')
+    expect(await run('tokens add other --role viewer --to kept', io)).toMatchObject({ code: 1, err: expect.stringContaining('There is a file kept already') as string })
+    expect(readFileSync(join(io.cwd, 'kept'), 'utf8')).toBe('mine')
+    expect((await run('tokens add test-viewer --role viewer --to new', io)).err).toContain('A token of this name exists')
+    expect(existsSync(join(io.cwd, 'new'))).toBe(false)
+    expect((await run('tokens list', admin())).out).not.toMatch(/^other /m)
+  })
+
+  test.each(['tokens add', 'tokens add x --role engineer', 'tokens add x --role king --to f', 'tokens end', 'tokens list x'])('%s: wrong usage', async (line) => {
+    expect(await run(line, admin())).toMatchObject({ code: 2 })
+  })
+})
+
 describe('parapet consent', () => {
   test('withdraw: receipt with what was purged and what had already left', async () => {
     const { code, out } = await run(`consent withdraw --operator ${CANARY_OPERATOR} --purpose improve.statistics`)
@@ -379,7 +414,7 @@ describe('parapet machines add', () => {
     ['machines add SN-3 --fleet n --country france', REGISTRY,                 2, '--country is a code of ISO 3166'],
     ['machines add SN-3 --fleet n --label site', REGISTRY,                     2, '--label is written NAME=TEXT.'],
     ['machines add SN-3',                      REGISTRY,                       2, 'machines add needs an ID and --fleet F.'],
-    ['machines import',                        REGISTRY,                       2, 'does not know "import"'],
+    ['machines import',                        REGISTRY,                       2, 'needs a FILE.csv'],
   ])('%s, %#', async (line, text, code, message) => {
     const io = folder(text)
     const result = await run(line, io)

@@ -219,7 +219,7 @@ describe('parapet explain', () => {
   test('one message before and after', async () => {
     const { out } = await run('explain', 'good.yaml', '--stream', 'report', '--country', 'DE', '--message', JSON.stringify(message))
     expect(out).toMatch(/^planner <- report: open on legitimate interest in DE/)
-    expect(out).toMatch(/sent on out\/report\/[\w-]{22}, \d+ of \d+ bytes/)
+    expect(out).toMatch(/sent on out\/report\/[\w-]{22}: \d+ bytes came, \d+ leave/)
     expect(out).toMatch(/position +\{ lat: 48.137154, lon: 11.576124 \} +\{ lat: 48.10456, lon: 11.62612 \} +10 km grid/)
     expect(out).toMatch(/load_kg +137 +150 +clamp 0 to 500, then round to 50/)
     expect(out).toMatch(/secret +x +- +drop +the output does not name it/)
@@ -344,6 +344,19 @@ describe('parapet init', () => {
     expect(out).toMatch(/^ {10}# load_kg: .*not classified/m)
     writeFileSync(join(folder, 'starter.yaml'), out)
     expect(await run('check', 'starter.yaml')).toMatchObject({ code: 0 })
+  })
+
+  test('of a foreign schema: a point by its usual names, and what cannot be guessed as lines to fill in', async () => {
+    writeFileSync(join(folder, 'proto/crane.proto'), 'syntax = "proto3";\npackage crane.v1;\nmessage Telemetry { string serial = 1; int64 ts = 2; double latitude = 3; double longitude = 4; float battery_pct = 5; }\n')
+    const { out } = await run('init', '--proto', 'proto/crane.proto', '--message', 'crane.v1.Telemetry')
+    expect(out).toContain('points: { position: { lat: latitude, lon: longitude, unit: deg } }')
+    writeFileSync(join(folder, 'starter.yaml'), out)
+    expect(await run('check', 'starter.yaml')).toMatchObject({ code: 0, out: expect.stringMatching(/0 errors, 0 warnings, 2 tests passed/) as string })
+    const filled = out.replace('# machine: FIELD', 'machine: serial').replace('# time: { field: FIELD, unit: ms }', 'time: { field: ts, unit: s }').replace(/^fields: \{\}.*/m, 'fields:')
+      .replace(/^ {2}# ("crane\.v1\.Telemetry\.battery_pct"): .*/m, '  $1: { category: battery, class: basic, personal: never }').replace(/^ {10}# battery_pct: .*?\}/m, '          battery_pct: keep')
+    writeFileSync(join(folder, 'starter.yaml'), filled)
+    expect((await run('check', 'starter.yaml')).out).toContain('0 errors')
+    expect((await run('explain', 'starter.yaml', '--stream', 'telemetry', '--message', '{"serial":"SN-1","ts":1763888864,"battery_pct":81.5}')).out).toMatch(/sent on out\/telemetry: \d+ bytes came, \d+ leave\n[^]*battery_pct +81.5 +81.5 +keep/)
   })
 
   test('wrong words', async () => {

@@ -2,8 +2,9 @@
  * `include:`: rules cut into files are the same rules, every finding names the file to mend, and what is in force hangs on the texts
  * that were accepted, not on what lies on disk.
  */
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { constant, oneof, record, array, assert, property } from 'fast-check'
@@ -188,6 +189,23 @@ describe('a mistake', () => {
     expect(loadRules('one.yaml', 'a: *b\n', { schemas: SCHEMAS }).findings[0]?.text).not.toContain('Anchors hold')
   })
 
+  test('what belongs to the gateway itself is not read, under whatever name it is asked for', () => {
+    const folder = folderWith({ ...CUT, 'depot/machines.yaml': 'SN-4711: { fleet: north, model: SL10 }\n', 'depot/north/a.yaml': 'SN-4712: {}\n' })
+    symlinkSync('depot/machines.yaml', join(folder, 'm.yaml'))
+    const read = (name: string): readonly string[] => loadRules(join(folder, 'rules.yaml'), CUT['rules.yaml'].replace('streams.yaml,', `${name},`), {
+      schemas: SCHEMAS, today: TODAY, apart: [join(folder, 'depot/machines.yaml'), join(folder, 'depot/north'), join(folder, 'nowhere.yaml')],
+    }).findings.map(({ code, text }) => `${code} ${text}`)
+    for (const name of ['depot/machines.yaml', 'm.yaml', 'depot/north/a.yaml']) expect(read(name)).toEqual([`INCLUDE The included file ${name} belongs to the gateway itself and holds no rules. Name a file with rules.`])
+    expect(read('streams.yaml')).toEqual([])
+  })
+
+  test.skipIf(process.platform === 'win32')('a pipe is not waited for', () => {
+    const folder = folderWith(CUT)
+    rmSync(join(folder, 'streams.yaml'))
+    execFileSync('mkfifo', [join(folder, 'streams.yaml')])
+    expect(loadRulesFile(join(folder, 'rules.yaml'), { schemas: SCHEMAS, today: TODAY }).findings.map(({ code }) => code)).toEqual(['FILE-UNREADABLE'])
+  })
+
   test('a link out of the folder is refused, one within it is not', () => {
     const outside = folderWith({ 'streams.yaml': CUT['streams.yaml'] })
     const folder = folderWith({ 'rules.yaml': CUT['rules.yaml'], 'outputs/all.yaml': CUT['outputs/all.yaml'], 'v1/streams.yaml': CUT['streams.yaml'] })
@@ -364,5 +382,20 @@ describe('a running gateway', () => {
     expect(await send('PUT', '/v1/rules', `${main}# put\n`)).toMatchObject({ status: 200 })
     expect(await hash()).not.toBe(before)
     expect(folder.read('rules/awp.yaml')).toBe(`${main}# put\n`)
+  })
+
+  test('tells nobody who may only write rules what stands in its other files, wherever these lie', async () => {
+    await stage.stop()
+    renameSync(folder.file('machines.yaml'), folder.file('rules/machines.yaml'))
+    folder.edit('gateway.yaml', (text) => text.replace(/^machines: .*$/m, 'machines: ./rules/machines.yaml'))
+    stage = await Stage.open({ folder })
+    const { token } = await stage.admin<{ token: string }>('POST', '/v1/tokens', { name: 'looker', role: 'viewer' })
+    const { host, port } = stage.gateway.addresses.admin
+    const response = await fetch(`http://${host}:${port}/v1/rules/validate`, {
+      method: 'POST', body: folder.read('rules/awp.yaml').replace('streams.yaml', 'machines.yaml'), headers: { 'content-type': 'application/yaml', authorization: `Bearer ${token}` },
+    })
+    const answer = await response.text()
+    expect(JSON.parse(answer)).toMatchObject({ accepted: false, findings: [{ code: 'INCLUDE', file: 'awp.yaml', line: include }] })
+    expect(answer).not.toContain('SN-')
   })
 })

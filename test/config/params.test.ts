@@ -89,6 +89,15 @@ describe('a value with a name', () => {
     expect(new Set([hash({}), hash({ cell: '1km' }), hash({ cell: '5km' }), hash({ step: '10 %' })]).size).toBe(4)
   })
 
+  test('is tried under other values a piece at a time, so that a gateway goes on meanwhile', () => {
+    const work = load(TEXT).underInPieces({ cell: '1km' })
+    let pieces = 1
+    let step = work.next()
+    for (; step.done !== true; step = work.next()) pieces++
+    expect(pieces).toBeGreaterThan(5)
+    expect(step.value.policy?.hash).toBe(load(TEXT, { params: { cell: '1km' } }).policy?.hash)
+  })
+
   test('stands in maps of anchors as elsewhere, and in tests but not in their names', () => {
     const text = named(GOOD, ['cell', 'window']).replace('params:\n', 'params:\n  land: FR\n')
       .replace('name: no app\n    given: { stream: operator, country: FR', 'name: $(land)\n    given: { stream: operator, country: $(land)')

@@ -1,5 +1,5 @@
-import { createHash, hkdfSync } from 'node:crypto'
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createHash, hkdfSync, randomBytes } from 'node:crypto'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createRootKey, loadRootKey, rootKeyOf, weaknessOf } from '../../src/consent/root.ts'
@@ -37,10 +37,10 @@ describe('root key file', () => {
 
   it('may hold former keys, hex or base64url, and comments', () => {
     const path = join(folder(), 'root.key')
-    const older = createHash('sha256').update('an older one').digest()
-    writeFileSync(path, `# made in spring\n${good.toString('hex')}\n\n${older.toString('base64url')}  # until May\n`, { mode: 0o600 })
+    const [newer, older] = [randomBytes(32), randomBytes(32)]
+    writeFileSync(path, `# made in spring\n${newer.toString('hex')}\n\n${older.toString('base64url')}  # until May\n`, { mode: 0o600 })
     const root = loadRootKey(path)
-    expect(root.bytes).toEqual(Uint8Array.from(good))
+    expect(root.bytes).toEqual(Uint8Array.from(newer))
     expect(root.former.map((key) => key.bytes)).toEqual([Uint8Array.from(older)])
     expect(root.id).not.toBe(root.former[0]!.id)
   })
@@ -91,6 +91,26 @@ describe('weak keys are refused', () => {
   it.each(rows)('%s', (_, hex) => {
     expect(weaknessOf(Buffer.from(hex, 'hex'))).toBeTypeOf('string')
     expect(() => rootKeyOf(Buffer.from(hex, 'hex'))).toThrow(/keys init/)
+  })
+
+  it.each(['root key of the consent tests', 'some key of this test', 'root key of the outbox tests'])('a file with a key of the tests of this program: %s', (sentence) => {
+    const path = join(folder(), 'root.key')
+    const key = createHash('sha256').update(sentence).digest()
+    for (const text of [key.toString('hex'), `${randomBytes(32).toString('hex')}\n${key.toString('base64url')}`, `${randomBytes(32).toString('hex')}\npseudonym ${key.toString('hex')}`]) {
+      writeFileSync(path, text, { mode: 0o600 })
+      expect(() => loadRootKey(path)).toThrow(expect.objectContaining({ code: 'WEAK-KEY' }))
+    }
+  })
+
+  it('and no test makes a key from a sentence that a file would pass with', () => {
+    const here = readdirSync(join(import.meta.dirname, '..'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts')).map((name) => readFileSync(join(import.meta.dirname, '..', name), 'utf8'))
+    const sentences = new Set(here.flatMap((text) => [...text.matchAll(/rootKeyOf\(createHash\('sha256'\)\.update\('([^']+)'\)/g)].map((match) => match[1]!)))
+    expect(sentences.size).toBeGreaterThan(3)
+    const path = join(folder(), 'root.key')
+    for (const sentence of sentences) {
+      writeFileSync(path, createHash('sha256').update(sentence).digest('hex'), { mode: 0o600 })
+      expect(() => loadRootKey(path), sentence).toThrow(/published/)
+    }
   })
 
   it('and random ones are not', () => {

@@ -323,6 +323,40 @@ describe('what waits in the outbox for a cloud that is away', () => {
   })
 })
 
+/** Where no yes is needed for the coarse form of a pair, which waits beside the finer one of those who said yes. */
+describe('what waits on opt_out when the rules become wider', () => {
+  it.each([
+    ['the finer form goes with the yes that it rests on', true, 0],
+    ['the coarse form rests on nobody\'s yes', false, 1],
+  ])('%s', async (_what, isGranted, left) => {
+    const folder = new Folder()
+    folder.edit('gateway.yaml', (text) => text.replace('bridges: {} ', 'bridges: { cloud: { recipient: site-planner, url: "mqtt://127.0.0.1:9" } } '))
+    folder.edit('rules/awp.yaml', (text) => text.replace('out/planning/{stream}/{machine_id}", qos: 1, via: [local]', 'out/planning/{stream}/{machine_id}", qos: 1, via: [cloud]'))
+    folder.edit('machines.yaml', (text) => text.replace(/(SN-1001:.*country: )FR/, '$1US'))
+    folder.edit('operators.yaml', (text) => text.replace(/(op-anna,.*country: )FR/, '$1US'))
+    const stage = await Stage.open({ folder })
+    try {
+      await stage.notice('op-anna')
+      if (isGranted) await stage.consent('op-anna', 'granted', 'improve.statistics')
+      const terminal = await stage.terminal('SN-1001')
+      await terminal.send('operator', { time_ms: Date.now(), op: 'SIGN_ON', operator_id: 'A-1001' })
+      await terminal.send('status', { time_ms: Date.now(), operator_id: 'A-1001', ...LYON, fix: 3, key_on: true })
+      const records = (): number => stage.gateway.control.status().outbox.records
+      await until(() => records() === 1, 'everything but the planner to be served')
+      // A later yes does not cover it, and its end is no end of anything in it.
+      if (!isGranted) await stage.consent('op-anna', 'granted', 'improve.statistics')
+      // Another plan than the one that the waiting message was made by.
+      folder.edit('rules/awp.yaml', (text) => text.replaceAll('consent: { grid: 500m }', 'consent: { grid: 100m }').replace('platform_height_mm: { bucket: [0 m, 4 m,', 'platform_height_mm: { bucket: [0 m, 2 m, 4 m,'))
+      expect(await stage.gateway.reload()).toEqual([])
+      await until(() => records() === left, `${left} left`, left === 1 ? 300 : 3_000)
+      await pause(100)
+      expect(records()).toBe(left)
+    } finally {
+      await stage.close()
+    }
+  })
+})
+
 describe('a disk that refuses', () => {
   it('holds up a withdrawal at the machine, and does not end the gateway: what could not be purged is nobody\'s crash', async () => {
     const folder = new Folder()

@@ -35,7 +35,8 @@ describe('parapet learn', () => {
   test('needs a role that may, and refuses what is out of bounds', async () => {
     expect(await parapet('viewer', 'learn')).toMatchObject({ code: 1, err: expect.stringContaining('learn:run') as string })
     expect(await parapet('engineer', 'learn --stop')).toMatchObject({ code: 1, err: expect.stringContaining('Learn mode is not on') as string })
-    expect(await parapet('engineer', 'learn --for 8d')).toMatchObject({ code: 1 })
+    expect(await parapet('engineer', 'learn --for 8d')).toMatchObject({ code: 2, err: expect.stringContaining('at most 7d') as string })
+    await expect(stage.admin('POST', '/v1/learning', { seconds: 691_200 }, tokens.get('engineer'))).rejects.toThrow(/: 4\d\d /)
     expect(await parapet('engineer', 'learn --for soon')).toMatchObject({ code: 2 })
     expect(await parapet('engineer', 'learn --stop --for 1h')).toMatchObject({ code: 2 })
     expect(await parapet('engineer', 'learn --stream nowhere')).toMatchObject({ code: 1, err: expect.stringContaining('no stream of this name') as string })

@@ -11,7 +11,7 @@ import type { IClientOptions, IPublishPacket, MqttClient } from 'mqtt'
 import protobuf from 'protobufjs'
 import { loadGateway, type GatewayConfig } from '../../src/config/gateway.ts'
 import type { Clock } from '../../src/domain/ports.ts'
-import { createGateway, type Gateway } from '../../src/gateway.ts'
+import { createGateway, type Gateway, type GatewayOptions } from '../../src/gateway.ts'
 import { createLog } from '../../src/log.ts'
 import { ENGINE_SETTINGS } from '../engine.ts'
 
@@ -62,12 +62,16 @@ export class Folder {
 /** A widening edit of a test is in force at once; test/e2e/staging.test.ts turns it off. */
 const AT_ONCE = ['trial=true'] as const
 
+const PLENTY = { freeBytes: 2 ** 40, sizeBytes: 2 ** 41 } as const
+
 export const FREE_PORTS = ['listen.terminals.port=0', 'listen.recipients.port=0', 'listen.admin.port=0'] as const
 
 export interface StageOptions {
   readonly folder?: Folder
   readonly clock?: Clock
   readonly set?: readonly string[]
+  /** Room on the disk; default: plenty, wherever the test runs. */
+  readonly space?: GatewayOptions['space']
 }
 
 export class Stage {
@@ -87,7 +91,7 @@ export class Stage {
     const folder = options.folder ?? new Folder()
     const logged: string[] = []
     const log = createLog({ level: 'debug', format: 'json', env: {}, stream: { write: (line) => logged.push(line) } })
-    const gateway = await createGateway(folder.config(options.set), { log, ...(options.clock === undefined ? {} : { clock: options.clock }) })
+    const gateway = await createGateway(folder.config(options.set), { log, space: options.space ?? (() => PLENTY), ...(options.clock === undefined ? {} : { clock: options.clock }) })
     return new Stage(folder, gateway, logged)
   }
 

@@ -210,6 +210,18 @@ describe('a set that widens something', () => {
     expect((await rules()).staged?.changes[0]).toMatchObject({ verdict: 'widened', where: 'outputs.service-cloud.streams.status.fields.mast_mm', why: 'new in the schema' })
   })
 
+  it('what lies in the data folder under the hash of another set was approved by nobody', async () => {
+    await stage.stop()
+    const kept = join(folder.data, 'accepted/active.json')
+    const changed = readFileSync(kept, 'utf8').replace(FINER[0], FINER[1])
+    expect(changed).toContain(FINER[1])
+    writeFileSync(kept, changed)
+    edit(['recipient: rental-company', 'recipient: nobody-known'])
+    await start()
+    expect(await hours()).toBeUndefined()
+    expect(await codes()).toContain('NO-RULES')
+  })
+
   it('a copy of the data folder of a gateway without a readable active set starts closed', async () => {
     await stage.stop()
     copyFileSync(join(folder.data, 'tokens.json'), join(folder.data, 'accepted/active.json'))

@@ -7,17 +7,16 @@
  * Runs the gateway as it is run: `parapet serve`, its admin API, its sockets.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as pause } from 'node:timers/promises'
 import { generate, type Packet } from 'mqtt-packet'
 import { connect, type Socket } from 'node:net'
 import { FREE_PORTS, PROJECT, encode } from '../e2e/stage.ts'
 import { EXACT_HEIGHT_MM, Packets, copyOf, type Copy, type RacePurpose } from './copies.ts'
 import { depot, dice } from './depot.ts'
+import { storedOutbox } from './stored.ts'
 
 export interface CrashOptions {
   readonly kills: number
@@ -271,25 +270,19 @@ class Crash {
 
   /** Whatever of the outbox names a person and would be taken by a withdrawal must rest on the yes that is in force. */
   #checkStored(): void {
-    const copy = mkdtempSync(join(tmpdir(), 'parapet-crash-'))
-    for (const name of ['outbox.db', 'outbox.db-wal']) {
-      const file = join(this.#folder.data, name)
-      if (existsSync(file)) cpSync(file, join(copy, name))
-    }
-    const db = new DatabaseSync(join(copy, 'outbox.db'))
+    const { db, subjectsOf, close } = storedOutbox(this.#folder.data, 'demo')
     const tables = db.prepare("SELECT one.name AS name FROM pragma_table_list AS one, pragma_table_info(one.name) AS field WHERE field.name = 'on_withdrawal'").all() as unknown as { name: string }[]
     if (tables.length === 0) throw new Error('the outbox has no table of records any more')
     for (const { name } of tables) {
-      for (const row of db.prepare(`SELECT subjects, purpose, acquired_ms AS acquired FROM ${name} JOIN envelopes USING (envelope) WHERE on_withdrawal <> 0`).all()) {
-        for (const subject of JSON.parse(String(row['subjects'])) as string[]) {
+      for (const row of db.prepare(`SELECT envelope, purpose, acquired_ms AS acquired FROM ${name} JOIN envelopes USING (envelope) WHERE on_withdrawal <> 0`).all()) {
+        for (const subject of subjectsOf(row['envelope'])) {
           const person = this.#people[Number(subject.slice(3))]!
           const isAllowed = person.purpose === row['purpose'] && person.state === 'granted' && Number(row['acquired']) >= person.sinceMs
           if (!isAllowed) this.#violations.push(`round ${this.#round}: ${name} still holds data of person ${person.number} from ${String(row['acquired'])} for ${String(row['purpose'])}, ${person.state} since ${person.sinceMs}`)
         }
       }
     }
-    db.close()
-    rmSync(copy, { recursive: true, force: true })
+    close()
   }
 }
 

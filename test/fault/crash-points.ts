@@ -5,6 +5,7 @@
  *
  *     node test/fault/crash-points.ts [KILLS-A-POINT=20] [SEED] [POINT...]
  */
+import { createHash } from 'node:crypto'
 import { Cloud } from '../outlet/cloud.ts'
 import { type Arrival, CANARY, dice, judge, markerOf, pause, Plant, quantile, Reader, SPAN, Terminal, until } from './plant.ts'
 import { command } from './command.ts'
@@ -111,7 +112,8 @@ export async function crashPoints({ kills, seed, points = Object.keys(POINTS), s
     for (const [name, reader] of Object.entries(readers)) {
       if (name === 'planner') continue
       const { seen } = reader
-      const waiting = [...sessions].find(([key]) => key.endsWith(name))?.[1]
+      // A session is stored under a hash of its client id.
+      const waiting = sessions.get(`oem-cloud/${createHash('sha256').update(name).digest('base64url').slice(0, 22)}`)
       look(`reader ${name}`, (marker) => seen.has(marker) || waiting?.has(marker) === true || destinations.get('local')?.has(marker) === true)
     }
     return found

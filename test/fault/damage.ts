@@ -14,6 +14,7 @@ import { GatewayError } from '../../src/domain/errors.ts'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../../src/domain/ids.ts'
 import type { OutboxRecord, Outlet } from '../../src/domain/ports.ts'
 import { openOutbox, type DurableOutbox } from '../../src/outlet/outbox.ts'
+import { STORAGE_KEYS } from '../contract/keys.ts'
 import { command } from './command.ts'
 import { dice } from './depot.ts'
 
@@ -124,7 +125,7 @@ function recordOf(n: number): OutboxRecord {
 }
 
 function open(file: string): DurableOutbox {
-  return openOutbox({ file, clock: { now: () => NOW + 1_000, monotonic: () => performance.now() }, sweepMs: 0, retryMs: 5, probeMs: 60_000 })
+  return openOutbox({ file, keys: STORAGE_KEYS, clock: { now: () => NOW + 1_000, monotonic: () => performance.now() }, sweepMs: 0, retryMs: 5, probeMs: 60_000 })
 }
 
 async function fill(file: string): Promise<ReadonlyMap<string, OutboxRecord>> {

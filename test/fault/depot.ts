@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { Folder } from '../e2e/stage.ts'
+import { rulesHead } from './rules.ts'
 
 /** `op-0` with card `C-0` at `M-0` and so on; every fifth person is signed on at a second machine, `N-0`, `N-5`, … */
 export function depot(people: number): Folder {
@@ -21,26 +22,7 @@ export function machinesOf(people: number): string[] {
   return [...Array.from({ length: people }, (_, n) => `M-${n}`), ...Array.from({ length: Math.floor(people / 5) }, (_, n) => `N-${n * 5}`)]
 }
 
-const RULES = `
-version: 1
-policy: { id: race, effective: 2026-01-01, notice: "https://example.com/privacy" }
-streams:
-  status: { topic: "up/{fleet}/{machine}/status", message: awp.v1.Status, machine: machine_id, operator: operator_id, time: { field: time_ms, unit: ms } }
-  operator: { topic: "up/{fleet}/{machine}/operator", message: awp.v1.OperatorEvent, machine: machine_id, operator: operator_id, time: { field: time_ms, unit: ms } }
-subject:
-  sessions: { stream: operator, sign_on: "msg.op == SIGN_ON", sign_off: "msg.op in [SIGN_OFF, KEY_OFF]", operator: operator_id }
-  session_max: 12h
-  handover_quarantine: 2m
-  late_limit: 7d
-purposes:
-  service.operate: { about: "service", clause: P10, dpv: TechnicalServiceProvision }
-  improve.statistics: { about: "where machines work", clause: P14, dpv: ServiceUsageAnalytics }
-legal_basis:
-  default: { service.operate: contract, improve.statistics: { basis: consent, employee_consent: "form EC-1" } }
-recipients:
-  oem-cloud: { role: controller, group: affiliate, region: EU, transfers: { EEA: domestic }, privacy_contact: "dpo@example.com" }
-  site-planner: { role: processor, group: supplier, region: EU, transfers: { EEA: domestic }, privacy_contact: "dpo@example.com" }
-outputs:
+const RULES = `${rulesHead({ policy: 'race' })}
   planning:
     recipient: site-planner
     purpose: improve.statistics

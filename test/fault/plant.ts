@@ -13,6 +13,8 @@ import { DatabaseSync } from 'node:sqlite'
 import { generate, type Packet } from 'mqtt-packet'
 import { encode, Folder, FREE_PORTS, pause, PROJECT, until } from '../e2e/stage.ts'
 import { Packets } from './copies.ts'
+import { rulesHead } from './rules.ts'
+import { storedOutbox } from './stored.ts'
 
 export { dice } from './depot.ts'
 export { pause, until }
@@ -120,7 +122,7 @@ export class Plant {
       child.once('exit', (code, signal) => failed(new Error(`the gateway did not start (${code ?? signal}): ${this.logged.slice(-5).join(' ')} ${banner}`)))
       child.stdout.on('data', (piece: Buffer) => {
         banner += piece.toString()
-        const [terminals, recipients, admin] = [...banner.matchAll(/(?:mqtt|http):\/\/127\.0\.0\.1:(\d+)/g)].map((match) => Number(match[1]))
+        const [terminals, recipients, admin] = [...banner.matchAll(/(?:mqtts?|http):\/\/127\.0\.0\.1:(\d+)/g)].map((match) => Number(match[1]))
         if (terminals === undefined || recipients === undefined || admin === undefined) return
         // Nothing leaves without rules, and no fault could be seen.
         if (banner.includes('NO-RULES')) failed(new Error(`the rules were refused: ${this.logged.slice(-5).join(' ')}`))
@@ -214,6 +216,14 @@ export class Plant {
       if (existsSync(file) && readFileSync(file).includes(CANARY)) found.push(`the canary lies in ${name}`)
     }
     rmSync(copy, { recursive: true, force: true })
+    // Encrypted the canary would be hidden, not absent.
+    const { db, plain, close } = storedOutbox(this.data, 'demo')
+    for (const table of ['records', 'waiting', 'kept']) {
+      for (const row of db.prepare(`SELECT payload, payload_if_withdrawn AS variant, sealed FROM ${table}`).all()) {
+        if ([row['payload'], row['variant']].some((bytes) => Buffer.from(plain(bytes, row['sealed'])).includes(CANARY))) found.push(`the canary lies in ${table}`)
+      }
+    }
+    close()
     return found
   }
 
@@ -222,20 +232,17 @@ export class Plant {
    * To be called while nothing runs.
    */
   stored(): { readonly sessions: ReadonlyMap<string, ReadonlySet<number>>; readonly destinations: ReadonlyMap<string, ReadonlySet<number>> } {
-    const copy = mkdtempSync(join(tmpdir(), 'parapet-stored-'))
-    for (const name of ['outbox.db', 'outbox.db-wal']) if (existsSync(join(this.data, name))) cpSync(join(this.data, name), join(copy, name))
-    const db = new DatabaseSync(join(copy, 'outbox.db'))
+    const { db, plain, close } = storedOutbox(this.data, 'demo')
     const sessions = new Map<string, Set<number>>()
     for (const { session } of db.prepare('SELECT session FROM sessions').all()) sessions.set(String(session), new Set())
-    for (const row of db.prepare('SELECT holder, payload FROM waiting').all()) sessions.get(String(row['holder']).slice(2))?.add(markerOf(row['payload'] as Uint8Array))
-    const records = db.prepare('SELECT seq, via, payload FROM records WHERE state = 0').all().map((row) => ({ seq: Number(row['seq']), via: Number(row['via']), marker: markerOf(row['payload'] as Uint8Array) }))
+    for (const row of db.prepare('SELECT holder, payload, sealed FROM waiting').all()) sessions.get(String(row['holder']).slice(2))?.add(markerOf(plain(row['payload'], row['sealed'])))
+    const records = db.prepare('SELECT seq, via, payload, sealed FROM records WHERE state = 0').all().map((row) => ({ seq: Number(row['seq']), via: Number(row['via']), marker: markerOf(plain(row['payload'], row['sealed'])) }))
     const destinations = new Map<string, Set<number>>()
     for (const row of db.prepare('SELECT number, name, done_through FROM destinations').all()) {
       const [bit, done] = [1 << Number(row['number']), Number(row['done_through'])]
       destinations.set(String(row['name']), new Set(records.filter(({ seq, via }) => seq > done && (via & bit) !== 0).map(({ marker }) => marker)))
     }
-    db.close()
-    rmSync(copy, { recursive: true, force: true })
+    close()
     return { sessions, destinations }
   }
 
@@ -657,26 +664,7 @@ export function quantile(values: readonly number[], part: number): number {
 // ------------------------------------------------------------------------------------------------------------------ rules
 
 function rulesOf({ cloud, planner, emit, serviceQos = 1, serviceTo = '', keeps = '' }: PlantOptions): string {
-  return `
-version: 1
-policy: { id: faults, effective: 2026-01-01, notice: "https://example.com/privacy" }
-streams:
-  status: { topic: "up/{fleet}/{machine}/status", message: awp.v1.Status, machine: machine_id, operator: operator_id, time: { field: time_ms, unit: ms } }
-  operator: { topic: "up/{fleet}/{machine}/operator", message: awp.v1.OperatorEvent, machine: machine_id, operator: operator_id, time: { field: time_ms, unit: ms } }
-subject:
-  sessions: { stream: operator, sign_on: "msg.op == SIGN_ON", sign_off: "msg.op in [SIGN_OFF, KEY_OFF]", operator: operator_id }
-  session_max: 12h
-  handover_quarantine: 2m
-  late_limit: 7d
-purposes:
-  service.operate: { about: "service", clause: P10, dpv: TechnicalServiceProvision }
-  improve.statistics: { about: "where machines work", clause: P14, dpv: ServiceUsageAnalytics }
-legal_basis:
-  default: { service.operate: contract, improve.statistics: { basis: consent, employee_consent: "form EC-1" } }
-recipients:
-  oem-cloud: { role: controller, group: affiliate, region: EU, transfers: { EEA: domestic }, privacy_contact: "dpo@example.com" }
-  site-planner: { role: processor, group: supplier, region: EU, transfers: { EEA: domestic }, privacy_contact: "dpo@example.com" }
-outputs:
+  return `${rulesHead({ policy: 'faults' })}
   service:
     recipient: oem-cloud
     purpose: service.operate

@@ -5,13 +5,14 @@
  *
  *     node test/fault/reload.ts [RELOADS=100] [SEED]
  */
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { loadSchemas } from '../../src/minimise/descriptor.ts'
 import { PROJECT } from '../e2e/stage.ts'
 import { Cloud } from '../outlet/cloud.ts'
 import { command } from './command.ts'
 import { dice, markerOf, pause, Plant, quantile, SPAN, Terminal, until } from './plant.ts'
+import { Stopwatch } from './stopwatch.ts'
 
 export interface ReloadOptions {
   readonly reloads: number
@@ -54,7 +55,7 @@ export async function reloads({ reloads: wanted, seed, perSecond = 200, kills = 
   const base = readFileSync(rulesFile, 'utf8')
   const good = SETS.map(({ rule }, n) => base.replace('id: faults,', `id: faults-${n},`).replace('soc_pct_x10: keep', `soc_pct_x10: ${rule}`))
   const bad = badOnes(base)
-  const pausesFile = join(plant.folder.file('.'), 'pauses.json')
+  const stopwatch = new Stopwatch(plant)
   const terminals = Array.from({ length: MACHINES }, (_, n) => new Terminal(n, { qos: n === 0 ? 2 : 1 }))
   const violations: string[] = []
   const hashes = new Map<string, number>()
@@ -63,7 +64,7 @@ export async function reloads({ reloads: wanted, seed, perSecond = 200, kills = 
   const busy = { clockMs: 0, cpuMs: 0 }
 
   const start = async (): Promise<void> => {
-    await plant.start({ nodeOptions: ['--import', join(PROJECT, 'test/fault/pauses.ts')], env: { PARAPET_PAUSES: pausesFile } })
+    await plant.start(stopwatch.options)
     for (const terminal of terminals) await terminal.connect(plant.ports.terminals)
   }
   const state = (): Promise<Rules> => plant.ask<Rules>('GET', '/v1/rules')
@@ -75,10 +76,7 @@ export async function reloads({ reloads: wanted, seed, perSecond = 200, kills = 
     } else writeFileSync(rulesFile, text)
   }
   const pauses = async (into: { clockMs: number; cpuMs: number } | undefined): Promise<void> => {
-    rmSync(pausesFile, { force: true })
-    plant.signal('SIGUSR2')
-    await until(() => existsSync(pausesFile), 'the pauses', 5_000)
-    const read = JSON.parse(readFileSync(pausesFile, 'utf8')) as Pauses
+    const read = await stopwatch.read()
     if (into === undefined) return
     into.clockMs = Math.max(into.clockMs, read.clockMs)
     into.cpuMs = Math.max(into.cpuMs, read.cpuMs)

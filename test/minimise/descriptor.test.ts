@@ -25,6 +25,16 @@ describe('what an absent field reads as', () => {
   test('the value of a map entry begins with the first member too', () => expect(schemas.message('d.M')?.byName.get('modes')?.message?.byNumber.get(2)?.initial).toBe(3))
 })
 
+test('two sets of files have one hash only if both are the same, or one is refused', () => {
+  const [a, b] = ['syntax = "proto3"; package t; message M { string note = 1; } //', 'syntax = "proto3"; package t; message N { string note = 1; }']
+  const two = schemasFromText({ 'a.proto': a, 'b.proto': b })
+  const one = schemasFromText({ 'a.proto': `${a}\u0000b.proto\u0000${b}` })
+  const own = (names: readonly string[]): readonly string[] => names.filter((name) => name.startsWith('t.'))
+  expect([own(two.messages), two.problems, own(one.messages)]).toEqual([['t.M', 't.N'], [], ['t.M']])
+  expect(one.hash).toBe(two.hash)
+  expect(one.problems).toEqual(['a.proto: a NUL character stands in it, which no .proto file has.'])
+})
+
 describe('JSON of well-known types', () => {
   const schemas = schemasFromText({
     'k.proto': `syntax = "proto3"; package k; import "google/protobuf/timestamp.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/wrappers.proto";

@@ -9,6 +9,7 @@
 import { openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { openOutbox } from '../../src/outlet/outbox.ts'
+import { STORAGE_KEYS } from '../contract/keys.ts'
 import { record } from '../contract/records.ts'
 import type { MachineId } from '../../src/domain/ids.ts'
 import type { OutboxRecord } from '../../src/domain/ports.ts'
@@ -16,7 +17,7 @@ import type { OutboxRecord } from '../../src/domain/ports.ts'
 const [folder, run] = process.argv.slice(2) as [string, string]
 const acked = openSync(join(folder, 'acked'), 'a')
 const cloud = openSync(join(folder, 'cloud'), 'a')
-const outbox = openOutbox({ file: join(folder, 'outbox.db'), groupRecords: 32, retryMs: 1 })
+const outbox = openOutbox({ file: join(folder, 'outbox.db'), keys: STORAGE_KEYS, groupRecords: 32, retryMs: 1 })
 const orders = [0, 0, 0, 0].map(() => outbox.epoch * 1_000_000)
 
 let connection = 0

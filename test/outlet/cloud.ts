@@ -4,7 +4,7 @@
  */
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
-import { generate, parser, type IConnackPacket, type IConnectPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
+import { generate, parser, type IConnackPacket, type IConnectPacket, type IPublishPacket, type ISubscription, type Packet } from 'mqtt-packet'
 
 export interface CloudOptions {
   readonly protocol?: 4 | 5
@@ -44,6 +44,10 @@ export class Cloud {
   answer: Answer
   connack: NonNullable<CloudOptions['connack']>
   readonly got: Arrived[] = []
+  /** What clients asked for, what they are granted, and the packet ids that they acknowledged. */
+  readonly subscribed: ISubscription[] = []
+  grant = 1
+  readonly taken: number[] = []
   readonly lines: Line[] = []
   /** Every byte, of every connection. */
   readonly heard: Buffer[] = []
@@ -137,6 +141,11 @@ export class Cloud {
         send({ cmd: 'pubcomp', messageId: packet.messageId ?? 0 })
       } else if (packet.cmd === 'pingreq') {
         send({ cmd: 'pingresp' })
+      } else if (packet.cmd === 'subscribe') {
+        this.subscribed.push(...packet.subscriptions)
+        send({ cmd: 'suback', messageId: packet.messageId ?? 0, granted: packet.subscriptions.map(() => this.grant) })
+      } else if (packet.cmd === 'puback') {
+        this.taken.push(packet.messageId ?? 0)
       }
     })
     socket.on('data', (chunk: Buffer) => {

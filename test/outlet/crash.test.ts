@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openOutbox } from '../../src/outlet/outbox.ts'
+import { STORAGE_KEYS } from '../contract/keys.ts'
 import { TestOutlet, turns } from '../contract/records.ts'
 
 const KILLS = 20
@@ -16,7 +17,7 @@ test(`${KILLS} times kill -9: 0 acknowledged records lost, repetitions only as a
   const folder = mkdtempSync(join(tmpdir(), 'parapet-crash-'))
   for (let run = 1; run <= KILLS; run++) await runAndKill(folder, run, Math.random() * 120)
 
-  const outbox = openOutbox({ file: join(folder, 'outbox.db'), sweepMs: 0 })
+  const outbox = openOutbox({ file: join(folder, 'outbox.db'), keys: STORAGE_KEYS, sweepMs: 0 })
   const rest = new TestOutlet('cloud', true)
   outbox.attach(rest)
   while (outbox.depth > 0) await turns()

@@ -14,9 +14,11 @@ import { checkSqlite } from '../../src/outlet/database.ts'
 import { openOutbox } from '../../src/outlet/outbox.ts'
 import type { DurableOutbox, OutboxOptions } from '../../src/outlet/outbox.ts'
 import { outboxContract } from '../contract/outbox.ts'
+import { STORAGE_KEYS } from '../contract/keys.ts'
 import { NOW, record, TestOutlet, turns } from '../contract/records.ts'
 
 outboxContract('node:sqlite', ({ folder, ...settings }) => openOutbox({ file: join(folder, 'outbox.db'), sweepMs: 0, retryMs: 1, ...settings }))
+outboxContract('node:sqlite, encrypted', ({ folder, ...settings }) => openOutbox({ file: join(folder, 'outbox.db'), keys: STORAGE_KEYS, sweepMs: 0, retryMs: 1, ...settings }))
 
 let folder: string
 let file: string
@@ -79,7 +81,7 @@ describe('the file', () => {
     ])
     expect(columns('envelopes')).toEqual([
       'envelope', 'output', 'recipient', 'stream', 'topic', 'qos', 'retain', 'machine', 'holder', 'subjects', 'purpose', 'basis', 'country', 'consent_seq',
-      'policy', 'rules_hash', 'plan', 'key_id', 'storage_class', 'categories', 'via',
+      'policy', 'rules_hash', 'plan', 'key_id', 'storage_class', 'categories', 'via', 'sealed', 'body',
     ])
     expect(db.prepare('SELECT count(*) AS n FROM sqlite_schema WHERE type = \'table\' AND sql NOT LIKE \'%STRICT%\' AND name NOT LIKE \'sqlite%\'').get()).toEqual({ n: 0 })
     db.close()
@@ -452,6 +454,29 @@ describe('housekeeping', () => {
     expect(outbox.oldestAtMs).toBe(NOW + 9)
     await outbox.close()
     expect(open().oldestAtMs).toBe(NOW + 9)
+  })
+
+  test('it says of each destination since when something waits for it, also behind thousands of records for others', async () => {
+    const outbox = open()
+    outbox.useDestinations(new Set(['cloud', 'app']), () => undefined)
+    expect([outbox.oldestOf('cloud'), outbox.oldestOf('app'), outbox.oldestOf('nobody')]).toEqual([undefined, undefined, undefined])
+    for (let i = 1; i <= 12_000; i++) outbox.accept(record({ receivedAtMs: NOW + i, via: ['cloud'] }))
+    outbox.accept(record({ receivedAtMs: NOW + 12_001, via: ['app'] }))
+    await committed(outbox)
+    expect(outbox.oldestOf('cloud')).toBe(NOW + 1)
+    expect([outbox.oldestOf('app'), outbox.oldestOf('app'), outbox.oldestOf('app'), outbox.oldestOf('app')]).toEqual([undefined, undefined, NOW + 12_001, NOW + 12_001])
+    const app = new TestOutlet('app')
+    outbox.attach(app)
+    await turns()
+    expect(outbox.oldestOf('app')).toBe(NOW + 12_001)
+    app.open.shift()!.done(undefined)
+    await turns()
+    expect([outbox.oldestOf('app'), outbox.oldestOf('cloud')]).toEqual([undefined, NOW + 1])
+    outbox.accept(record({ receivedAtMs: NOW + 12_002, via: ['app', 'cloud'] }))
+    await committed(outbox)
+    await turns()
+    expect(outbox.oldestOf('app')).toBe(NOW + 12_002)
+    await outbox.close()
   })
 
   test('what waits for a bridge that was removed is given up and counted; what waits for others as well goes to them, and a hold keeps its copy', async () => {

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { Verdict } from '../../src/domain/verdict.ts'
 import { COMMANDS } from '../../src/cli/command.ts'
-import { CONDITIONS, createMetrics, FAMILIES } from '../../src/metrics.ts'
+import { CONDITIONS, createMetrics, FAMILIES, HISTOGRAMS } from '../../src/metrics.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const read = (name: string): string => readFileSync(join(root, name), 'utf8')
@@ -33,7 +33,10 @@ const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.ma
 /** Series -> its own labels. What Prometheus adds to each is in ADDED. */
 const SERIES = new Map<string, readonly string[]>([
   ...Object.entries(FAMILIES).map(([name, family]) => [`parapet_${name}`, 'labels' in family ? Object.keys(family.labels) : []] as const),
-  ['parapet_commit_seconds_bucket', ['le']], ['parapet_commit_seconds_sum', []], ['parapet_commit_seconds_count', []],
+  ...Object.entries(HISTOGRAMS).flatMap(([name, histogram]) => {
+    const labels = 'labels' in histogram ? Object.keys(histogram.labels) : []
+    return [[`parapet_${name}_bucket`, ['le', ...labels]], [`parapet_${name}_sum`, labels], [`parapet_${name}_count`, labels]] as const
+  }),
 ])
 const ADDED = ['instance', 'job']
 const COUNTER = /_(?:total|bucket|sum|count)$/
@@ -61,7 +64,7 @@ async function wrongIn(expr: string): Promise<string[]> {
       if (![...(SERIES.get(series) ?? []), ...ADDED].includes(label)) wrong.push(`${series} has no label ${label}`)
       else if (!ADDED.includes(label)) for (const one of is.includes('~') ? value.split('|') : [value]) if (!(await isValue(series, label, one))) wrong.push(`${series}{${label}} is never ${one}`)
     }
-    if (range !== COUNTER.test(series) && !/predict_linear/.test(expr) && !new RegExp(`${series}(?:\\{[^}]*\\})?(?: offset| > 0 unless)`).test(expr)) wrong.push(`${series} is a ${range ? 'gauge under a range' : 'counter without rate or increase'}`)
+    if (range !== COUNTER.test(series) && !/predict_linear|changes/.test(expr) && !new RegExp(`${series}(?:\\{[^}]*\\})?(?: offset| > 0 unless)`).test(expr)) wrong.push(`${series} is a ${range ? 'gauge under a range' : 'counter without rate or increase'}`)
   }
   for (const [, list = ''] of expr.matchAll(/\b(?:by|on) \(([^)]*)\)/g)) {
     for (const label of list.split(', ')) if (!own.includes(label) && !ADDED.includes(label)) wrong.push(`nothing in it has the label ${label}`)
@@ -102,7 +105,7 @@ describe('alerts.yaml', () => {
     const names = alerts.map(({ alert }) => alert)
     expect(new Set(names).size).toBe(names.length)
     const conditions = new Set(alerts.flatMap(({ expr }) => usesIn(expr)).filter(({ series }) => series === 'parapet_conditions').flatMap(({ matchers }) => matchers.map(({ value }) => value)))
-    expect([...conditions].toSorted()).toEqual(['CLOCK-UNSURE', 'LEDGER-DAMAGED', 'OUTBOX-UNHEALTHY', 'REGISTRY-REFUSED', 'RULES-REFUSED', 'RULES-STAGED', 'VERIFY-VIOLATION'])
+    expect([...conditions].toSorted()).toEqual(['BACKLOG-OLD', 'CLOCK-UNSURE', 'DISK-LOW', 'EVENT-LOOP-SLOW', 'LEDGER-DAMAGED', 'OUTBOX-UNHEALTHY', 'REGISTRY-REFUSED', 'RULES-REFUSED', 'RULES-STAGED', 'VERIFY-VIOLATION'])
     const asked = new Set(alerts.flatMap(({ expr }) => usesIn(expr).map(({ series }) => series)))
     for (const series of ['parapet_ready', 'parapet_bridge_connected', 'parapet_outbox_bytes', 'parapet_bridge_dead_total', 'parapet_kills_total', 'parapet_messages_received_total']) expect(asked).toContain(series)
   })
@@ -133,7 +136,7 @@ describe('grafana-dashboard.json', () => {
   })
 
   test('tells of nobody: no label names a machine, an operator or an address', () => {
-    expect([...new Set([...SERIES.values()].flat())].toSorted()).toEqual(['answer', 'bridge', 'code', 'event', 'le', 'listener', 'output', 'reason', 'result', 'stream'])
+    expect([...new Set([...SERIES.values()].flat())].toSorted()).toEqual(['answer', 'bridge', 'code', 'destination', 'event', 'kind', 'le', 'listener', 'node', 'output', 'quantile', 'reason', 'result', 'stream', 'version'])
   })
 })
 
@@ -151,7 +154,7 @@ describe('the checks above', () => {
   })
 
   test('the conditions are those that /readyz can name', () => {
-    const named = ['src/gateway.ts', 'src/activation.ts', 'src/certificates.ts'].flatMap((file) => [...read(file).matchAll(/\badd\('([A-Z][A-Z-]+)', '(?:error|warning)'/g)].map(([, code = '']) => code))
+    const named = ['src/gateway.ts', 'src/activation.ts', 'src/certificates.ts', 'src/vitals.ts'].flatMap((file) => [...read(file).matchAll(/\badd\('([A-Z][A-Z-]+)', '(?:error|warning)'/g)].map(([, code = '']) => code))
     expect(CONDITIONS.toSorted()).toEqual([...new Set(named)].toSorted())
     expect(Object.keys(Verdict)).toContain('unverified')
   })

@@ -23,6 +23,7 @@ export const schemas = schemasFromText({
       repeated Mode modes = 4;
       fixed32 counter = 5;
       map<string, Load> loads = 6;
+      string note = 13;
       oneof body { Alarm alarm = 10; Speed speed = 11; Load load = 12; }
     }
   `,
@@ -41,7 +42,7 @@ export const PURPOSES: readonly Purpose[] = ['service', 'improve.statistics'].ma
 
 /** As far as recordings look at one. */
 export function policyOf(streams: readonly Stream[], hash = 'ab'.repeat(32), purposes = PURPOSES): Policy {
-  return { id: 'lift-1', hash, streams, purposes } as Policy
+  return { id: 'lift-1', hash, streams, purposes, subject: { sessions: undefined, sessionMaxMs: 43_200_000, quarantineMs: 120_000, lateLimitMs: 604_800_000 } } as unknown as Policy
 }
 
 export function machineOf(id: string, operatorCollection: Machine['operatorCollection'] = 'on'): Machine {

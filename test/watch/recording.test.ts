@@ -28,6 +28,8 @@ afterAll(() => rmSync(place, { recursive: true, force: true }))
 
 let folders = 0
 
+const CARDS_OF = new Map([['CARD-1', { operator: 'op-anna' as OperatorId, hasSaidNo: true }], ['CARD-2', { operator: 'op-bo' as OperatorId, hasSaidNo: false }]])
+
 interface Setting {
   readonly folder?: string
   readonly policy?: Policy
@@ -39,6 +41,7 @@ interface Setting {
 
 function open({ folder = join(place, `recordings-${++folders}`), policy = policyOf([STREAM, OTHER]), held = new Set<OperatorId>(), refused = [], erased = [] }: Setting = {}) {
   const clock = { ms: NOON, now: () => clock.ms }
+  const ledger = { isHealthy: true }
   const logged: string[] = []
   const noted: Record<string, unknown>[] = []
   const machines = new Map<string, Machine>([...['SN-1', 'SN-2'].map((id) => machineOf(id)), machineOf('SN-off', 'off'), machineOf('SN-unknown', 'unknown')].map((machine) => [machine.id, machine]))
@@ -46,13 +49,13 @@ function open({ folder = join(place, `recordings-${++folders}`), policy = policy
   const observers = new Observers((error) => logged.push(String(error)))
   const recordings = new Recordings({
     folder, gateway: 'depot-7', clock, log, observers, policy: () => policy, machine: (id) => machines.get(id), held: () => held,
-    seq: () => 41, refusedSince: (seq) => (seq === 41 ? refused as OperatorId[] : []), isErased: (tag) => erased.some((id) => tag === Buffer.from(`operator ${id}`).toString('hex')),
+    seq: () => 41, ledgerHealthy: () => ledger.isHealthy, named: (card) => CARDS_OF.get(card), refusedSince: (seq) => (seq === 41 ? refused as OperatorId[] : []), isErased: (tag) => erased.some((id) => tag === Buffer.from(`operator ${id}`).toString('hex')),
     tagOf: (type, id) => Buffer.from(`${type} ${id}`).toString('hex'), note: (type, body) => void noted.push({ type, ...body }),
   })
   recordings.open(machines.values())
   const request: RecordingRequest = { to: publicKeyIn(pair.publicKey), reason: 'preview of rules 8', stream: undefined, machine: undefined, forMs: 900_000, bytes: 1_048_576, keepMs: 604_800_000, withOperators: false }
   return {
-    folder, clock, logged, noted, held, machines, observers, recordings,
+    folder, clock, ledger, logged, noted, held, machines, observers, recordings,
     start: (change: Partial<RecordingRequest> = {}): RecordingView => recordings.start({ ...request, ...change }, PRIVACY),
     send: (machine: string, operator: string | undefined, change: Parameters<typeof decisionOf>[1] = {}, stream = STREAM, payload = message(machine)) =>
       observers.decided(publishOf(machine, `up/north/${machine}/${stream.id}`, payload, clock.ms), stream, decisionOf(operator, change)),
@@ -145,6 +148,53 @@ describe('what is in it', () => {
     send('SN-gone', undefined)
     expect(recordings.stop(id, PRIVACY)).toMatchObject({ messages: 0, people: 0, leftOut: { no: 2, deviceSetting: 3 } })
     expect(read(file)).toEqual([])
+  })
+
+  describe('nobody of whom it cannot be told whether they have said no', () => {
+    const CARDS = { ...STREAM, operatorField: 'note', time: { field: 'header.time_ms', unit: 'ms' } } as const
+    const SESSIONS = streamOf('sessions', 'up/{fleet}/{machine}/sessions')
+    const CHOICES = streamOf('choices', 'up/{fleet}/{machine}/choices')
+    const policy = policyOf([CARDS, SESSIONS, CHOICES])
+    const asks = { ...policy, subject: { ...policy.subject, sessions: { stream: SESSIONS.id, operatorField: 'note' }, consent: { stream: CHOICES.id } } } as unknown as Policy
+    const at = (ms: number, card = ''): Uint8Array => bytes(delimited(1, [...delimited(1, 'SN-1'), ...varint(2, ms)]), card === '' ? [] : delimited(13, card))
+    const HOUR = 3_600_000
+
+    // prettier-ignore
+    test.each<[string, string | undefined, typeof STREAM, Uint8Array, number]>([
+      // what, who is signed on, stream, message, recorded
+      ['a known person, named by the message',              'op-bo',   CARDS,    at(NOON, 'CARD-2'),          1],
+      ['nobody, and none is named',                         undefined, CARDS,    at(NOON),                    1],
+      ['nobody, and the message names who has said no',     undefined, CARDS,    at(NOON, 'CARD-1'),          0],
+      ['nobody, and the message names who has not',         undefined, CARDS,    at(NOON, 'CARD-2'),          1],
+      ['nobody, and the message names an unknown card',     undefined, CARDS,    at(NOON, 'CARD-9'),          0],
+      ['a clock ahead: nobody was asked about',             undefined, CARDS,    at(NOON + HOUR),             0],
+      ['too late: nobody was asked about',                  undefined, CARDS,    at(NOON - 200 * HOUR),       0],
+      ['late, but not too late',                            'op-bo',   CARDS,    at(NOON - HOUR, 'CARD-2'),   1],
+      ['an unknown card that signs on',                     undefined, SESSIONS, at(NOON, 'CARD-9'),          0],
+      ['what somebody chose, at another person\'s machine', 'op-bo',   CHOICES,  at(NOON, 'CARD-1'),          0],
+    ])('%s', (_what, operator, stream, payload, messages) => {
+      const { start, send, recordings } = open({ policy: asks })
+      const { id } = start()
+      send('SN-1', operator, {}, stream, payload)
+      expect(recordings.stop(id, PRIVACY)).toMatchObject({ messages, leftOut: { no: 1 - messages, deviceSetting: 0 } })
+    })
+
+    test('whom a message names is in the recording, and takes it along', () => {
+      const { start, send, recordings } = open({ policy: asks })
+      start()
+      send('SN-1', undefined, {}, CARDS, at(NOON, 'CARD-2'))
+      expect(recordings.locate('op-bo' as OperatorId)).toEqual({ records: 1 })
+      recordings.withdrawn('op-bo' as OperatorId)
+      expect(recordings.list()).toEqual([])
+    })
+
+    test('nobody at all while the ledger cannot be read', () => {
+      const { start, send, recordings, ledger } = open({ policy: asks })
+      const { id } = start()
+      ledger.isHealthy = false
+      send('SN-1', undefined, {}, CARDS, at(NOON))
+      expect(recordings.stop(id, PRIVACY)).toMatchObject({ messages: 0, leftOut: { no: 1 } })
+    })
   })
 
   test('the decision under other rules: purposes by name, what is new to them nobody was asked for, a no goes with its purpose', () => {
@@ -437,7 +487,7 @@ test('start, stop, end and deletion are in the ledger, with who and why; a ledge
   ])
   const refusing = new Recordings({
     folder, gateway: 'depot-7', clock: { now: () => NOON }, log: createLog({ level: 'silent', env: {} }), observers: new Observers(() => undefined), policy: () => policyOf([STREAM]), machine: () => undefined,
-    seq: () => 0, refusedSince: () => [], isErased: () => false, held: () => [], tagOf: () => '', note: () => { throw new Error('full') },
+    seq: () => 0, ledgerHealthy: () => true, named: () => undefined, refusedSince: () => [], isErased: () => false, held: () => [], tagOf: () => '', note: () => { throw new Error('full') },
   })
   const request: RecordingRequest = { to: publicKeyIn(pair.publicKey), reason: 'why', stream: undefined, machine: undefined, forMs: 60_000, bytes: 65_536, keepMs: 60_000, withOperators: false }
   expect(() => refusing.start(request, PRIVACY)).toThrow('full')

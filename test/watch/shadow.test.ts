@@ -59,7 +59,7 @@ interface Run {
 function run(candidate: RuleSet, options: Partial<ShadowRequest> & { readonly later?: boolean } = {}): Run {
   const [endings, reports, later]: [Ending[], ShadowReport[], (() => void)[]] = [[], [], []]
   const clock = new Clock()
-  const shadow = new Shadow({ active: ACTIVE, candidate, samplePercent: 100, forMs: 3_600_000, by: 'tuning', difference: '', asksAgain: [], ...options }, {
+  const shadow = new Shadow({ active: ACTIVE, candidate, samplePercent: 100, forMs: 3_600_000, asNobody: false, by: 'tuning', difference: '', asksAgain: [], ...options }, {
     clock, keys, machine: (id) => MACHINES.get(id),
     matcher: (streams: readonly Stream[]) => {
       const matcher = createTopicMatcher(streams)
@@ -273,4 +273,29 @@ test('what hangs on a person is marked: everything but an output that gives the 
   for (const machine of ['SN-1', 'SN-1', 'SN-2']) decided(on, { consent: YES, machine })
   const { rows } = on.shadow.report()
   expect(Object.fromEntries(rows.map((row) => [row.output, [row.hangsOnPerson, row.machines]]))).toMatchObject({ 'rental-billing': [false, 2], 'service-cloud': [true, 2], 'site-planning': [true, 2] })
+})
+
+test('a run as nobody says the same whatever people said, and marks nothing', () => {
+  const candidate = setOf(['position: { consent: { grid: 500m }', 'position: { consent: { grid: 1km }'], ['round: 6 min', 'round: 1 min'])
+  const reports = [YES, {}, { 'improve.statistics': 'refused' as const }].map((consent) => {
+    const on = run(candidate, { asNobody: true })
+    for (let n = 1; n <= 10; n++) decided(on, { consent, machine: `SN-${n}` })
+    return on.shadow.report()
+  })
+  expect(reports[1]).toEqual(reports[0])
+  expect(reports[2]).toEqual(reports[0])
+  expect(reports[0]!.compared).toBe(10)
+  expect(reports[0]!.rows.some(({ hangsOnPerson }) => hangsOnPerson)).toBe(false)
+})
+
+test('a message that is refused only where an output is open, and so tells of a yes, is marked', () => {
+  // The stream `position` has an output on consent alone. [RFC 3629] No UTF-8 text holds 0xff: here the operator's id.
+  const broken = Buffer.concat([schemas.encode('awp.v1.Position', { machine_id: 'SN-1', time_ms: AT }), Buffer.from([0x32, 0x01, 0xff])])
+  const candidate = setOf(['      position:\n        require: [position]\n        fields:\n          position: { consent: { grid: 500m }, no_consent: { grid: 10km } }\n', ''])
+  const rows = (consent: Readonly<Record<string, ConsentState>>, payload: Uint8Array): readonly string[] => {
+    const on = run(candidate)
+    decided(on, { stream: 'position', payload, consent })
+    return on.shadow.report().rows.map(({ what, reason, hangsOnPerson }) => `${what} (${reason}) ${String(hangsOnPerson)}`)
+  }
+  expect([rows({}, broken), rows(YES, broken)]).toEqual([[], ['refused_by_active (bad_utf8) true']])
 })

@@ -191,6 +191,22 @@ describe('what is shown to those who may not read consent', () => {
     }), { numRuns: Number(process.env['PARAPET_RUNS'] ?? 25) })
   })
 
+  test('is the same for a message that is refused only where a yes opens an output', () => {
+    // The stream `position` has an output on consent alone. [RFC 3629] No UTF-8 text holds 0xff: here the operator's id.
+    const payload = Buffer.concat([schemas.encode('awp.v1.Position', { machine_id: 'SN-1', time_ms: AT }), Buffer.from([0x32, 0x01, 0xff])])
+    const stream = POLICY.streams.find(({ id }) => id === 'position') as Stream
+    const seen = (tell: (on: Stage) => void, given: Partial<TraceRequest>): readonly TraceEntry[] => {
+      const on = stage()
+      on.traces.start(request(given))
+      tell(on)
+      return on.traces.read({ ...DPO, ...given }, 0).entries
+    }
+    const withYes = (on: Stage): void => on.observers.refused(publishOf('SN-1', 'position', payload), stream, Verdict.bad_utf8.code)
+    const without = (on: Stage): void => on.observers.decided(publishOf('SN-1', 'position', payload), stream, { ...nobody(), collection: true })
+    expect(seen(withYes, { personal: false, ...TUNER })).toEqual(seen(without, { personal: false, ...TUNER }))
+    expect(seen(withYes, {})).toMatchObject([{ refused: 'bad_utf8' }])
+  })
+
   test('says what a yes would do instead, and nothing of what was chosen at the display', () => {
     const on = stage()
     on.traces.start(request({ personal: false, ...TUNER }))
