@@ -323,9 +323,11 @@ export class DurableOutbox implements Outbox {
 
   /** Dead letters in the order in which they were received, those after a number. */
   deadLetters(after = 0, limit = 1_000): readonly DeadLetter[] {
-    const numbers = this.#dead.numbers().filter((number) => number > after).slice(0, limit)
-    const namesOf = (mask: number): string[] => this.#lanes.filter((lane) => (mask & lane.bit) !== 0).map(({ name }) => name)
-    return numbers.flatMap((number) => this.#dead.letter(number, (id) => this.#envelopes.byId(id), namesOf) ?? [])
+    return this.#dead.numbers().filter((number) => number > after).slice(0, limit).flatMap((number) => this.#letter(number) ?? [])
+  }
+
+  #letter(number: number): DeadLetter | undefined {
+    return this.#dead.letter(number, (id) => this.#envelopes.byId(id), (mask) => this.#lanes.filter((lane) => (mask & lane.bit) !== 0).map(({ name }) => name))
   }
 
   /**
@@ -337,8 +339,8 @@ export class DurableOutbox implements Outbox {
     if (!this.healthy) throw UNHEALTHY
     const letters: Entry[] = []
     for (const seq of new Set(numbers)) {
-      const letter = this.deadLetters(seq - 1, 1)[0]
-      const row = letter?.number === seq ? this.#sql.byNumber.get(seq) as unknown as Row | undefined : undefined
+      const letter = this.#letter(seq)
+      const row = letter !== undefined ? this.#sql.byNumber.get(seq) as unknown as Row | undefined : undefined
       const dead = row === undefined || Number(row[Column.state]) !== State.dead ? undefined : this.#restore(row)
       if (letter === undefined || dead === undefined) continue
       const { id, machineOrder, acquiredAtMs, receivedAtMs, expiresAtMs, payload, payloadIfWithdrawn, size } = dead

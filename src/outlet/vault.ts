@@ -7,15 +7,14 @@
  *
  * Made for many small records: an AES-GCM object of OpenSSL takes 4 us, more than all the rest of a record. So
  * - AES-256 in counter mode, the key stream made in pieces of 64 KiB that neighbours share [NIST SP 800-38A 6.5];
- * - one hash as the authenticator, over the ciphertext and all that decides whether, where and until when the record leaves: SHA-256 of
- *   (a secret block || length || the rest), cut to 128 bits. With the length in front no input is the beginning of another, and then
- *   the keyed cascade is a pseudorandom function [Bellare, Canetti, Krawczyk 1996, section 3]; being cut it cannot be continued either.
+ * - HMAC-SHA-256 cut to 128 bits [RFC 2104] over the ciphertext and all that decides whether, where and until when the record leaves,
+ *   made of two calls of the hash on buffers that are ready: an Hmac object of OpenSSL takes three times as long.
  *
  * Sealed bytes: ciphertext || place in the key stream (6, blocks of 16, big-endian) || tag (16).
  *
  * Without keys (tests of other things) everything is stored in clear, with a checksum.
  */
-import { createCipheriv, createSecretKey, hash, hkdfSync, randomBytes, type KeyObject } from 'node:crypto'
+import { createCipheriv, createHmac, createSecretKey, hash, hkdfSync, randomBytes, type KeyObject } from 'node:crypto'
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
 import { GatewayError } from '../domain/errors.ts'
@@ -138,8 +137,7 @@ export class Vault {
 
   /** What stands for a name in a column that is searched: the same in this file as long as it lives. The name itself when nothing is encrypted. */
   tag(name: string): string {
-    if (this.#index === undefined) return name
-    return hash('sha256', Buffer.concat([this.#index, SECRET_REST, u32(Buffer.byteLength(name)), Buffer.from(name, 'utf8')]), 'hex').slice(0, 32)
+    return this.#index === undefined ? name : createHmac('sha256', this.#index).update(name).digest('hex').slice(0, 32)
   }
 
   /** Forgets the keys of former openings, inside a transaction. @param referred  numbers that some row has */
@@ -188,7 +186,7 @@ export type Content = (typeof Content)[keyof typeof Content]
 
 /** Keys of one opening of the file. */
 class OpeningKeys {
-  readonly mac: Uint8Array
+  readonly mac: MacKey
   /** Key stream for what is written, one after the other, and for what is read, anywhere. */
   readonly ahead: KeyStream
   readonly behind: KeyStream
@@ -196,9 +194,22 @@ class OpeningKeys {
   constructor(secret: Uint8Array) {
     const part = (name: string): Buffer => Buffer.from(hkdfSync('sha256', secret, NOTHING, `parapet/v1|at-rest|${name}`, 32))
     const cipher = createSecretKey(part('cipher'))
-    this.mac = part('tag')
+    this.mac = new MacKey(part('tag'))
     this.ahead = new KeyStream(cipher, AHEAD_BYTES)
     this.behind = new KeyStream(cipher, BEHIND_BYTES)
+  }
+}
+
+/** [RFC 2104] A key of 32 bytes as the first block of the inner hash, and the outer one with room for the inner. */
+class MacKey {
+  readonly inner = Buffer.alloc(HASH_BLOCK, 0x36)
+  readonly outer = Buffer.alloc(HASH_BLOCK + HASH_BYTES, 0x5c)
+
+  constructor(key: Uint8Array) {
+    for (let n = 0; n < key.length; n++) {
+      this.inner[n]! ^= key[n]!
+      this.outer[n]! ^= key[n]!
+    }
   }
 }
 
@@ -242,14 +253,14 @@ class KeyStream {
 }
 
 /**
- * The input of the authenticator, with room for the ciphertext and what is stored behind it: a secret block (64 bytes), ten numbers
+ * The input of the inner hash, with room for the ciphertext and what is stored behind it: the key's block (64 bytes), ten numbers
  * (64-bit floats), the record's id (16), the ciphertext. The first number is the length.
  */
 class Work {
   bytes = Buffer.alloc(0)
   words: Uint32Array = new Uint32Array(0)
   #numbers: Float64Array = new Float64Array(0)
-  #secret: Uint8Array | undefined
+  #mac: MacKey | undefined
 
   constructor() {
     this.fit(WORK_BYTES)
@@ -291,14 +302,15 @@ class Work {
   }
 
   /** 16 bytes as latin1. */
-  tagUnder(mac: Uint8Array, place: number, length: number): string {
-    if (this.#secret !== mac) {
-      this.bytes.set(mac, 0)
-      this.#secret = mac
+  tagUnder(mac: MacKey, place: number, length: number): string {
+    if (this.#mac !== mac) {
+      this.bytes.set(mac.inner, 0)
+      this.#mac = mac
     }
     this.#numbers[8] = length
     this.#numbers[15] = place
-    return hash('sha256', this.bytes.subarray(0, BODY + length), 'latin1').slice(0, 16)
+    mac.outer.write(hash('sha256', this.bytes.subarray(0, BODY + length), 'latin1'), HASH_BLOCK, 'latin1')
+    return hash('sha256', mac.outer, 'latin1').slice(0, 16)
   }
 }
 
@@ -312,20 +324,15 @@ const AHEAD_BYTES = 65_536
 const BEHIND_BYTES = 8_192
 const ZEROS = Buffer.alloc(AHEAD_BYTES)
 const NOTHING = Buffer.alloc(0)
-/** A secret of 32 bytes fills a block of the hash. */
-const SECRET_REST = Buffer.alloc(32)
+/** Of SHA-256. [FIPS 180-4] */
+const HASH_BLOCK = 64
+const HASH_BYTES = 32
 
 /** The row whose key makes tags; the others are of openings. */
 const INDEX = 1
 
 function contextOf(number: number): string {
   return `outbox ${number}`
-}
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
 }
 
 const MEND = 'Put the root.key (and the tenant) back that this data folder was used with: nothing is lost meanwhile. Without it move outbox.db away; what waits in it is then lost.'

@@ -10,6 +10,8 @@
 import { randomBytes } from 'node:crypto'
 import { createServer, type AddressInfo, type Server } from 'node:net'
 import { join } from 'node:path'
+import { loadRootKey } from '../../src/consent/root.ts'
+import { storageKeys } from '../../src/consent/storage.ts'
 import type { MachineId, OutputId, PurposeId, RecipientId, StreamId } from '../../src/domain/ids.ts'
 import type { OutboxRecord } from '../../src/domain/ports.ts'
 import { openOutbox } from '../../src/outlet/outbox.ts'
@@ -67,7 +69,7 @@ export async function backlog({ records, ingest = 1_000, say, nodeOptions = [] }
     await plant.kill('SIGTERM')
     cloud.clear()
     say?.(`on an empty outbox the first PUBACK came after ${empty.toFixed(0)} ms`)
-    const databaseMb = await fill(join(plant.folder.data, 'outbox.db'), each)
+    const databaseMb = await fill(plant.folder.data, each)
     say?.(`${stored} records stored, ${databaseMb} MB`)
 
     await cloud.stop()
@@ -139,8 +141,8 @@ async function firstAck(plant: Plant, port: number, machine: number, nodeOptions
 }
 
 /** As many records of every machine, done at the local destination, waiting for the cloud. Returns megabytes. */
-async function fill(file: string, each: number): Promise<number> {
-  const outbox = openOutbox({ file, groupRecords: 4_096 })
+async function fill(data: string, each: number): Promise<number> {
+  const outbox = openOutbox({ file: join(data, 'outbox.db'), keys: storageKeys(loadRootKey(join(data, 'root.key')), 'demo'), groupRecords: 4_096 })
   outbox.attach({ name: 'local', send: (_record, done) => done(undefined), cut: () => Promise.resolve({ dropped: 0, onTheWire: 0 }), close: () => Promise.resolve() }, { records: 1e6, bytes: 1e9 })
   const now = Date.now()
   for (let nth = 1; nth <= each; nth++) {

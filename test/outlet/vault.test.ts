@@ -1,8 +1,8 @@
 /**
  * Encryption at rest: nothing that an outbox stores can be read or changed without the root key, what an earlier version left in clear is
- * encrypted, and a wrong key loses nothing. The form of the bytes is checked against Node's own AES in counter mode.
+ * encrypted, and a wrong key loses nothing. The form of the bytes is checked against Node's own AES in counter mode and its HMAC.
  */
-import { createDecipheriv, createHash, hkdfSync } from 'node:crypto'
+import { createDecipheriv, createHash, createHmac, hkdfSync } from 'node:crypto'
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +15,7 @@ import { UndeliverableError } from '../../src/domain/errors.ts'
 import type { MachineId, OperatorId, RecipientId } from '../../src/domain/ids.ts'
 import type { OutboxRecord, StorageKeys } from '../../src/domain/ports.ts'
 import { openOutbox, type DurableOutbox, type OutboxOptions } from '../../src/outlet/outbox.ts'
+import { Content, Vault } from '../../src/outlet/vault.ts'
 import { STORAGE_KEYS, STORAGE_ROOT } from '../contract/keys.ts'
 import { NOW, record, TestOutlet, text, turns } from '../contract/records.ts'
 
@@ -135,6 +136,21 @@ describe('nothing lies in clear', () => {
 })
 
 describe('what is stored', () => {
+  test.each([0, 1, 60, 5_000])('is authenticated by HMAC-SHA-256 as Node computes it: a text of %i letters', (length) => {
+    const db = new DatabaseSync(':memory:')
+    const vault = new Vault(db, STORAGE_KEYS)
+    vault.sealValue(Content.window, 'before')
+    const sealed = Buffer.from(vault.sealValue(Content.kept, 'x'.repeat(length))!)
+    const { wrapped } = db.prepare('SELECT wrapped FROM seals WHERE number = ?').get(vault.sealed) as { wrapped: Uint8Array }
+    const secret = STORAGE_KEYS.unwrap(STORAGE_KEYS.id, wrapped, `outbox ${vault.sealed}`)!
+    const key = Buffer.from(hkdfSync('sha256', secret, '', 'parapet/v1|at-rest|tag', 32))
+    const [ciphertext, place, tag] = [sealed.subarray(0, -22), sealed.readUIntBE(sealed.length - 22, 6), sealed.subarray(-16)]
+    const said = Buffer.concat([Buffer.from(Float64Array.of(ciphertext.length, Content.kept, 0, 0, 0, 0, 0, place).buffer), Buffer.alloc(16), ciphertext])
+    expect(createHmac('sha256', key).update(said).digest().subarray(0, 16).toString('hex')).toBe(tag.toString('hex'))
+    expect(vault.openValue(Content.kept, vault.sealed, sealed)).toBe('x'.repeat(length))
+    db.close()
+  })
+
   test('opens with nothing but HKDF and AES in counter mode, at every length', async () => {
     const sizes = [0, 1, 3, 15, 16, 17, 200, 4_095, 8_192, 8_193, 65_536, 70_001, 5]
     const outbox = open()
@@ -285,10 +301,12 @@ describe('keys', () => {
     expect(db.prepare('SELECT DISTINCT key_id FROM seals').all()).toEqual([{ key_id: next.id }])
     db.close()
     const cloud = new TestOutlet('cloud', true)
-    open({ keys: storageKeys(rootKeyOf(createHash('sha256').update('the next root key of the outbox tests').digest()), 'demo') }).attach(cloud)
+    const alone = open({ keys: storageKeys(rootKeyOf(createHash('sha256').update('the next root key of the outbox tests').digest()), 'demo') })
+    alone.attach(cloud)
     await turns()
     expect(cloud.payloads).toEqual(['from before'])
-    expect(() => openOutbox({ file: `${file}`, keys: STORAGE_KEYS })).toThrow()
+    await close(alone)
+    expect(() => openOutbox({ file, keys: STORAGE_KEYS })).toThrow(expect.objectContaining({ code: 'OUTBOX-KEY' }))
   })
 })
 
