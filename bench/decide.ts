@@ -17,13 +17,16 @@ import type { MachineId, OperatorId, PurposeId, StreamId } from '../src/domain/i
 import { LIMITS } from '../src/domain/limits.ts'
 import type { Output, Policy, Stream } from '../src/domain/policy.ts'
 import type { Clock, Identity, Machine, StoredEvent } from '../src/domain/ports.ts'
-import type { BenchOptions } from './run.ts'
+import { median } from './figures.ts'
+import type { BenchOptions } from './options.ts'
+import type { Row } from './sheet.ts'
 
 const OPERATORS = [1_000, 10_000, 100_000, 1_000_000] as const
 const NOW_MS = 1_763_888_864_000
 const CLOCK: Clock = { now: () => NOW_MS, monotonic: () => performance.now() }
 /** Decisions a sample: the clock itself costs tens of nanoseconds. */
 const CALLS = 1_000
+const ROUNDS = 5
 /** Bytes of a row in the decision table. */
 const ROW_BYTES = 64
 
@@ -44,12 +47,20 @@ const SIZES: readonly Size[] = [
   { ...ORDINARY, operators: 1_000_000, machines: LIMITS.sessionMachines },
 ]
 
-export async function run({ json, timeMs }: BenchOptions): Promise<void> {
-  if (!json) process.stdout.write('\nconsent decision with session look-up\n')
-  for (const size of SIZES) await measure(size, json, timeMs)
+export async function run({ sheet, timeMs, isShort }: BenchOptions): Promise<void> {
+  sheet.head('consent decision with session look-up')
+  const points: (readonly [number, number])[] = []
+  for (const [at, size] of SIZES.entries()) {
+    // Short: a few and many operators, no more.
+    if (isShort && at !== 0 && at !== OPERATORS.length - 1) continue
+    const row = await measure(size, timeMs)
+    sheet.row(row, `${row.case.padEnd(84)} ${String(row.ns).padStart(7)} ns  ${String(row.bytes_per_operator).padStart(5)} B an operator, ${ROW_BYTES} of them the row`)
+    if (at < OPERATORS.length) points.push([size.operators, row.ns])
+  }
+  sheet.curve({ name: 'Consent decision', x: 'operators', y: 'ns a decision', log: 'x', expected: 'flat', lines: [{ name: 'decide', points }] })
 }
 
-async function measure(size: Size, json: boolean, timeMs: number): Promise<void> {
+async function measure(size: Size, timeMs: number): Promise<Row & { readonly ns: number; readonly bytes_per_operator: number }> {
   const { operators, purposes, outputs, streams } = size
   const before = memory()
   const states = new ConsentTable({ ledger: ledgerOf(operators), clock: CLOCK, knows: () => true })
@@ -62,23 +73,25 @@ async function measure(size: Size, json: boolean, timeMs: number): Promise<void>
   const into = nobody()
   let at = 0
   let yes = 0
-  const bench = new Bench({ time: timeMs, warmupTime: timeMs / 3 })
-  bench.add('decide', () => {
-    for (let i = 0; i < CALLS; i++) {
-      sessions.decide(asked[at]!, NOW_MS, NOW_MS, into)
-      yes += into.yes & 1
-      if (++at === asked.length) at = 0
-    }
-  })
-  await bench.run()
-  const { result } = bench.tasks[0]!
-  if (result.state !== 'completed' || yes === 0) throw new Error('nothing was decided')
-  const row = {
-    bench: 'decide', case: `${operators} operators, ${machines.length} machines, ${purposes} purposes, ${outputs} outputs, ${streams} streams`,
-    ns: Math.round((result.latency.p50 * 1e6 * 10) / CALLS) / 10, operators, machines: machines.length, row_bytes: ROW_BYTES, bytes_per_operator: Math.round(perOperator),
+  const rounds: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    const bench = new Bench({ time: timeMs / ROUNDS, warmup: round === 0, warmupTime: timeMs / 3 })
+    bench.add('decide', () => {
+      for (let i = 0; i < CALLS; i++) {
+        sessions.decide(asked[at]!, NOW_MS, NOW_MS, into)
+        yes += into.yes & 1
+        if (++at === asked.length) at = 0
+      }
+    })
+    await bench.run()
+    const { result } = bench.tasks[0]!
+    if (result.state !== 'completed' || yes === 0) throw new Error('nothing was decided')
+    rounds.push(Math.round((result.latency.p50 * 1e6 * 10) / CALLS) / 10)
   }
-  if (json) process.stdout.write(`${JSON.stringify(row)}\n`)
-  else process.stdout.write(`  ${row.case.padEnd(84)} ${String(row.ns).padStart(7)} ns  ${String(row.bytes_per_operator).padStart(5)} B an operator, ${ROW_BYTES} of them the row\n`)
+  return {
+    bench: 'decide', case: `${operators} operators, ${machines.length} machines, ${purposes} purposes, ${outputs} outputs, ${streams} streams`,
+    ns: median(rounds), ns_min: Math.min(...rounds), ns_max: Math.max(...rounds), operators, machines: machines.length, row_bytes: ROW_BYTES, bytes_per_operator: Math.round(perOperator),
+  }
 }
 
 /** As much of a ledger as the table and the sessions ask for. Everybody says yes to the first purpose. */

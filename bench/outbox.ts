@@ -11,7 +11,9 @@ import { DatabaseSync } from 'node:sqlite'
 import type { MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../src/domain/ids.ts'
 import type { OutboxRecord, Outlet } from '../src/domain/ports.ts'
 import { openOutbox, type DurableOutbox } from '../src/outlet/outbox.ts'
-import type { BenchOptions } from './run.ts'
+import { figure, median } from './figures.ts'
+import type { BenchOptions } from './options.ts'
+import type { Row } from './sheet.ts'
 
 const GROUPS = [1, 16, 256, 1_024] as const
 const KINDS = ['stored', 'stored and delivered'] as const
@@ -21,22 +23,19 @@ const MACHINES = 50
 const PAYLOAD = Buffer.alloc(200, 7)
 const NOW_MS = 1_763_888_864_000
 
-export async function run({ json, timeMs }: BenchOptions): Promise<void> {
-  if (!json) process.stdout.write('\noutbox: accept and commit, 200 bytes a record\n')
+export async function run({ sheet, timeMs, isShort }: BenchOptions): Promise<void> {
+  sheet.head('outbox: accept and commit, 200 bytes a record')
   for (const kind of KINDS) {
-    for (const group of GROUPS) {
+    for (const group of isShort ? [256] : GROUPS) {
       const row = await measure(kind, group, timeMs)
-      if (json) process.stdout.write(`${JSON.stringify(row)}\n`)
-      else {
-        const { us_per_record: us, records_per_s: rate, bare_records_per_s: bare, ratio } = row
-        process.stdout.write(`  ${row.case.padEnd(40)} ${String(us).padStart(8)} us  ${rate.toLocaleString('en').padStart(9)} /s   bare ${bare.toLocaleString('en').padStart(9)} /s   ${ratio.toFixed(2)}x\n`)
-      }
+      const { us_per_record: us, records_per_s: rate, bare_records_per_s: bare, ratio } = row
+      sheet.row(row, `${row.case.padEnd(40)} ${String(us).padStart(8)} us  ${rate.toLocaleString('en').padStart(9)} /s   bare ${bare.toLocaleString('en').padStart(9)} /s   ${ratio.toFixed(2)}x`)
     }
   }
 }
 
-async function measure(kind: (typeof KINDS)[number], group: number, timeMs: number): Promise<{
-  readonly bench: string; readonly case: string; readonly group: number; readonly records_per_s: number; readonly us_per_record: number; readonly bare_records_per_s: number; readonly ratio: number
+async function measure(kind: (typeof KINDS)[number], group: number, timeMs: number): Promise<Row & {
+  readonly records_per_s: number; readonly us_per_record: number; readonly bare_records_per_s: number; readonly ratio: number
 }> {
   const folder = mkdtempSync(join(tmpdir(), 'parapet-bench-'))
   const outbox = openOutbox({ file: join(folder, 'outbox.db'), clock: { now: () => NOW_MS, monotonic: () => performance.now() }, sweepMs: 0 })
@@ -54,7 +53,8 @@ async function measure(kind: (typeof KINDS)[number], group: number, timeMs: numb
     }
     const [rate, other] = [median(ours), median(theirs)]
     return {
-      bench: 'outbox', case: `${kind}, groups of ${group}`, group, records_per_s: Math.round(rate), us_per_record: Math.round(1e8 / rate) / 100, bare_records_per_s: Math.round(other), ratio: Math.round((rate / other) * 100) / 100,
+      bench: 'outbox', case: `${kind}, groups of ${group}`, group, records_per_s: Math.round(rate), us_per_record: Math.round(1e8 / rate) / 100, bare_records_per_s: Math.round(other),
+      ratio: Math.round((rate / other) * 100) / 100, ...figure('ratio', ours.map((one, round) => one / theirs[round]!)),
     }
   } finally {
     await outbox.close()
@@ -130,8 +130,4 @@ class Bare {
   close(): void {
     this.#db.close()
   }
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)]!
 }

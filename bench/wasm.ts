@@ -15,7 +15,7 @@ import { createPseudonymiser } from '../src/minimise/pseudonym.ts'
 import { SLOT } from '../src/minimise/runtime.ts'
 import { wireTypeOf } from '../src/minimise/tree.ts'
 import { COPY, EVENT_MS, KEYS, PROTOBUFJS, measure, preparedCase, report, timed } from './minimise.ts'
-import type { BenchOptions } from './run.ts'
+import type { BenchOptions } from './options.ts'
 
 // ---------------------------------------------------------------------------------------------------------------- assembler
 
@@ -266,7 +266,7 @@ function snap(size: number, lat: number, lon: number): Code {
 
 // ---------------------------------------------------------------------------------------------------------------------- run
 
-export async function run({ json, timeMs }: BenchOptions): Promise<void> {
+export async function run({ sheet, timeMs }: BenchOptions): Promise<void> {
   const prepared = preparedCase('status')
   const { plan, bytes, scratch, fast } = prepared
   const maker = createPseudonymiser(KEYS, { as: 'machine', output: plan.output, rotate: 604_800_000, subject: 'machine' })
@@ -313,5 +313,5 @@ export async function run({ json, timeMs }: BenchOptions): Promise<void> {
     },
   ], timeMs)
   if (sink === 0) throw new Error('nothing was measured')
-  report('wasm', prepared, rows, json)
+  report('wasm', prepared, rows, sheet)
 }
