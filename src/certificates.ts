@@ -3,7 +3,7 @@
  * New ones that cannot be used leave the old ones in force, and readiness says so.
  */
 import { X509Certificate } from 'node:crypto'
-import { readRevocations } from './broker/revocation.ts'
+import { readAuthorities, readRevocations } from './broker/revocation.ts'
 import type { GatewayConfig, Pem } from './config/gateway.ts'
 import { readSecret } from './config/secrets.ts'
 import { readText } from './config/yaml.ts'
@@ -103,13 +103,14 @@ function readAll(files: Pem): Pem {
 }
 
 /** @throws GatewayError LISTEN-TLS, CRL */
-function endsOf({ cert, crl }: Pem): Ends {
+function endsOf({ cert, ca, crl }: Pem): Ends {
   let certificateMs: number
   try {
     certificateMs = new X509Certificate(cert).validToDate.getTime()
   } catch {
     throw new GatewayError('LISTEN-TLS', 'The certificate of a listener cannot be read.', 'It is a PEM file that begins with the listener\'s own certificate, those of its authorities after it.')
   }
+  if (ca !== undefined) readAuthorities(ca, crl)
   return { certificateMs, listMs: crl === undefined ? Infinity : (readRevocations(crl).nextUpdateMs ?? Infinity) }
 }
 

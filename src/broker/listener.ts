@@ -2,6 +2,7 @@
  * Sockets for terminals and recipients. Without TLS only on loopback; with it TLS 1.3 and, where a CA is given, a client
  * certificate from everybody.
  */
+import type { X509Certificate } from 'node:crypto'
 import { createServer as createPlainServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { createSecureContext, createServer as createTlsServer } from 'node:tls'
@@ -14,7 +15,7 @@ import { certificateName } from './identify.ts'
 import type { Via } from './identify.ts'
 import { neighbourhood } from './lockout.ts'
 import { Rate } from './rate.ts'
-import { certificateId, readRevocations } from './revocation.ts'
+import { certificateId, readAuthorities, readRevocations } from './revocation.ts'
 
 /** PEM text, not file names. */
 export interface TlsMaterial {
@@ -128,9 +129,9 @@ interface SecureServer {
 }
 
 function secureServer(tls: TlsMaterial, { name, accept, count, log }: ListenerOptions): SecureServer {
-  let revoked = checked(tls)
+  let { revoked, authorities } = checked(tls)
   /** Who is in by a certificate, and by which. */
-  const holders = new Map<TLSSocket, string>()
+  const holders = new Map<TLSSocket, Held>()
   const server = createTlsServer(
     // [RFC 8446] Nothing older: terminals and recipients are provisioned by the same people as the gateway.
     { ...contextOf(tls), allowHalfOpen: true, minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_MS, requestCert: tls.ca !== undefined, rejectUnauthorized: tls.ca !== undefined },
@@ -140,13 +141,13 @@ function secureServer(tls: TlsMaterial, { name, accept, count, log }: ListenerOp
       if (tls.ca !== undefined && certificate === undefined) return void socket.destroy()
       const peer = certificate === undefined ? undefined : socket.getPeerX509Certificate()
       if (peer !== undefined) {
-        const id = certificateId(peer.raw)
+        const held = heldBy(peer, authorities)
         // A session that is resumed [RFC 8446, 2.2] was verified when it began, and a handshake may have begun before the list came.
-        if (revoked.has(id) || peer.validToDate.getTime() < Date.now()) {
+        if (held.ids.some((id) => revoked.has(id)) || peer.validToDate.getTime() < Date.now()) {
           count('connect.refused')
           return void socket.destroy()
         }
-        holders.set(socket, id)
+        holders.set(socket, held)
         socket.once('close', () => holders.delete(socket))
       }
       return accept(socket, { plain: false, certificate, address: socket.remoteAddress })
@@ -157,11 +158,14 @@ function secureServer(tls: TlsMaterial, { name, accept, count, log }: ListenerOp
   return {
     server,
     renew(material) {
-      const ids = checked(material)
+      const next = checked(material)
       server.setSecureContext({ ...contextOf(material), minVersion: 'TLSv1.3' })
-      revoked = ids
-      for (const [socket, id] of holders) {
-        if (!revoked.has(id)) continue
+      const isMore = [...next.revoked].some((id) => !revoked.has(id))
+      revoked = next.revoked
+      authorities = next.authorities
+      for (const [socket, { ids, isWhole }] of holders) {
+        // Of whom not everybody who signed is known, nobody can tell: who is good comes back and is verified again.
+        if (!ids.some((id) => revoked.has(id)) && (isWhole || !isMore)) continue
         count('kill.revoked')
         log.info('connection closed', { listener: name, reason: 'revoked' })
         socket.destroy()
@@ -170,15 +174,35 @@ function secureServer(tls: TlsMaterial, { name, accept, count, log }: ListenerOp
   }
 }
 
-/** @returns ids of revoked certificates */
-function checked(tls: TlsMaterial): ReadonlySet<string> {
+interface Held {
+  /** Of the peer's certificate and of the authorities between it and ours, as lists know them. */
+  readonly ids: readonly string[]
+  /** Whether these are all: a session that is resumed does not say who signed. */
+  readonly isWhole: boolean
+}
+
+function heldBy(peer: X509Certificate, authorities: readonly X509Certificate[]): Held {
+  const ids: string[] = []
+  let last = peer
+  for (let one: X509Certificate | undefined = peer; one !== undefined && ids.length < CHAIN; one = one.issuerCertificate) {
+    ids.push(certificateId(one.raw))
+    last = one
+  }
+  return { ids, isWhole: authorities.some((authority) => authority.checkIssued(authority) && last.checkIssued(authority)) }
+}
+
+/** OpenSSL verifies no more than a hundred, and a handshake brings 64 KiB of them at most. */
+const CHAIN = 100
+
+/** @throws GatewayError LISTEN-TLS, CRL */
+function checked(tls: TlsMaterial): { readonly revoked: ReadonlySet<string>; readonly authorities: readonly X509Certificate[] } {
   try {
     createSecureContext({ ...contextOf(tls), minVersion: 'TLSv1.3' })
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
     throw new GatewayError('LISTEN-TLS', `Certificate, key and authorities cannot be used together (${code}).`, 'Are they PEM files, and is the key that of the certificate? See parapet pki for a set to try.')
   }
-  return tls.crl === undefined ? NONE : readRevocations(tls.crl).ids
+  return { authorities: tls.ca === undefined ? [] : readAuthorities(tls.ca, tls.crl), revoked: tls.crl === undefined ? NONE : readRevocations(tls.crl).ids }
 }
 
 const NONE: ReadonlySet<string> = new Set()

@@ -2,6 +2,7 @@
  * Revoked certificates. TLS refuses them when somebody connects; which of those who are in have been revoked since, and how long
  * a list is good for, must be read from the list itself. [RFC 5280, 5] in DER, no more of it than that.
  */
+import { X509Certificate } from 'node:crypto'
 import { GatewayError } from '../domain/errors.ts'
 
 export interface Revocations {
@@ -9,7 +10,33 @@ export interface Revocations {
   readonly ids: ReadonlySet<string>
   /** Of several lists the first to end; undefined when none says. After it TLS admits nobody. */
   readonly nextUpdateMs: number | undefined
+  /** Names of the authorities whose lists they are, in DER. */
+  readonly issuers: ReadonlySet<string>
 }
+
+/**
+ * The certificates of those who sign for clients. TLS trusts every public authority when it is given an empty file, and passes over
+ * a certificate that was cut off while it was written: neither is what the file stands for.
+ * @param crl  with lists each authority needs its own, or TLS admits nobody whose certificate it signed
+ * @throws GatewayError LISTEN-TLS, CRL
+ */
+export function readAuthorities(pem: string | Buffer, crl?: string | Buffer): readonly X509Certificate[] {
+  const blocks = String(pem).split(/(?=-----BEGIN )/).filter((block) => block.startsWith('-----BEGIN '))
+  let authorities: readonly X509Certificate[] = []
+  try {
+    authorities = blocks.map((block) => new X509Certificate(block))
+  } catch {
+    throw new GatewayError('LISTEN-TLS', 'The certificates of the authorities cannot be read.', MEND_AUTHORITIES)
+  }
+  if (authorities.length === 0) throw new GatewayError('LISTEN-TLS', 'The file of the authorities holds no certificate.', MEND_AUTHORITIES)
+  const issuers = crl === undefined ? undefined : readRevocations(crl).issuers
+  if (issuers !== undefined && authorities.some(({ raw }) => !issuers.has(subjectOf(raw)))) {
+    throw new GatewayError('CRL', 'An authority has no revocation list: nobody whose certificate it signed would be admitted.', 'Put the lists of all authorities into one file, or take away the authority that is not used.')
+  }
+  return authorities
+}
+
+const MEND_AUTHORITIES = 'It is a PEM file with "BEGIN CERTIFICATE", such as ca.crt of parapet pki.'
 
 /**
  * @param pem  one list or several
@@ -19,13 +46,15 @@ export function readRevocations(pem: string | Buffer): Revocations {
   const lists = [...String(pem).matchAll(/-----BEGIN X509 CRL-----([A-Za-z0-9+/=\s]+)-----END X509 CRL-----/g)].map(([, base64 = '']) => Buffer.from(base64, 'base64'))
   if (lists.length === 0) throw new GatewayError('CRL', 'The revocation list is none.', MEND)
   const ids = new Set<string>()
+  const issuers = new Set<string>()
   let nextUpdateMs: number | undefined
   for (const bytes of lists) {
     const list = readList(bytes)
+    issuers.add(list.issuer)
     for (const serial of list.serials) ids.add(`${list.issuer}:${serial}`)
     if (list.nextUpdateMs !== undefined) nextUpdateMs = Math.min(nextUpdateMs ?? Infinity, list.nextUpdateMs)
   }
-  return { ids, nextUpdateMs }
+  return { ids, nextUpdateMs, issuers }
 }
 
 /** Issuer and serial number: what a revocation list knows a certificate by. */
@@ -34,6 +63,12 @@ export function certificateId(der: Buffer): string {
   // [RFC 5280, 4.1] version [0], serialNumber, signature, issuer
   const serial = body[0]?.tag === 0xa0 ? 1 : 0
   return `${nameOf(body[serial + 2])}:${serialOf(body[serial])}`
+}
+
+function subjectOf(der: Buffer): string {
+  const body = enter(enter(element(der, 0)))
+  // [RFC 5280, 4.1] … issuer, validity, subject
+  return nameOf(body[body[0]?.tag === 0xa0 ? 5 : 4])
 }
 
 const MEND = 'It is a PEM file with "BEGIN X509 CRL", such as ca.crl of parapet pki.'

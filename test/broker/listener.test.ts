@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { connect as connectPlain } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { connect as connectTls } from 'node:tls'
-import type { ConnectionOptions } from 'node:tls'
+import { connect as connectTls, getCACertificates, setDefaultCACertificates } from 'node:tls'
+import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import { generate } from 'mqtt-packet'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Via } from '../../src/broker/identify.ts'
@@ -144,6 +144,37 @@ describe('with TLS', () => {
     expect([arrivals.length, sockets[0]!.destroyed]).toEqual([2, false])
   })
 
+  describe('a file of authorities', () => {
+    /** Stands for a public authority: whoever is in no file of ours is signed by one of those. */
+    const everybody = getCACertificates('default')
+    afterEach(() => setDefaultCACertificates(everybody))
+
+    it.each([
+      ['that is empty', '', 'LISTEN-TLS'],
+      ['without a certificate', '# our authority\n', 'LISTEN-TLS'],
+      ['of which the last certificate is cut off', `${ca.cert}${otherCa.cert.slice(0, 300)}`, 'LISTEN-TLS'],
+      ['of which a certificate is none', ca.cert.replace(/\n.{20}/, `\n${'A'.repeat(20)}`), 'LISTEN-TLS'],
+    ])('%s lets nobody in: it is refused and changes nothing', async (_what, wrong, code) => {
+      setDefaultCACertificates([otherCa.cert])
+      const { listener, arrivals } = await start({ tls })
+      expect(() => listener.renew({ ...tls, ca: wrong })).toThrow(expect.objectContaining({ code }) as Error)
+      const stranger = of(['SN-1'], [], otherCa)
+      expect(await dial(listener.port, { cert: stranger.cert, key: stranger.key })).toBe('closed')
+      const { cert, key } = of(['SN-1'])
+      expect(await dial(listener.port, { cert, key })).toBe('open')
+      expect(arrivals.length).toBe(1)
+      await expect(start({ tls: { ...tls, ca: wrong } })).rejects.toMatchObject({ code })
+    })
+
+    it('may hold several, with words between them', async () => {
+      const { listener } = await start({ tls: { ...tls, ca: `# the old one\r\n${ca.cert.replaceAll('\n', '\r\n')}# the next one\n${otherCa.cert}` } })
+      for (const issuer of [ca, otherCa]) {
+        const { cert, key } = of(['SN-1'], [], issuer)
+        expect(await dial(listener.port, { cert, key })).toBe('open')
+      }
+    })
+  })
+
   describe('when certificates are revoked', () => {
     const now = Date.now()
     const validity = { fromMs: now - 3_600_000, untilMs: now + 3_600_000 }
@@ -191,6 +222,59 @@ describe('with TLS', () => {
       expect(await dial(listener.port, { ca: made.cert, session: ticket })).toBe('closed')
       expect(await dial(listener.port, { cert, key, ca: made.cert, session: ticket })).toBe('closed')
       expect(arrivals.length).toBe(before)
+    })
+
+    describe('with an authority between', () => {
+      const between = makeCertificate({ names: ['Depot CA'], ca: true, issuer: { ...authority, name: 'Trial CA', privateKey: authority.key, key: made.key } })
+      const authorityBetween = { cert: between.cert, key: between.privateKey }
+      const below = (name: string) => {
+        const { cert, key } = makeCertificate({ names: [name], issuer: between })
+        return { cert: `${cert}${between.cert}`, key }
+      }
+      const lists = (...certificates: { readonly cert: string }[]): string => listOf(...certificates) + makeRevocationList(authorityBetween, [], { number: 1, ...validity })
+
+      it('whoever it signed is out with it', async () => {
+        const { listener, sockets } = await start({ tls: material(lists()) })
+        for (const person of [below('SN-1'), client('SN-2')]) expect(await dial(listener.port, { ...person, ca: made.cert })).toBe('open')
+        listener.renew(material(lists(client('SN-3'))))
+        await pause(50)
+        expect(sockets.map((socket) => socket.destroyed)).toEqual([false, false])
+        listener.renew(material(lists(between)))
+        await until(() => sockets[0]!.destroyed)
+        await pause(20)
+        expect(sockets[1]!.destroyed).toBe(false)
+        expect(await dial(listener.port, { ...below('SN-1'), ca: made.cert })).toBe('closed')
+      })
+
+      it('and who came in by a resumed session, which does not name it, has to come again', async () => {
+        const { listener, sockets, arrivals } = await start({ tls: material(lists()) })
+        const [person, direct] = [below('SN-1'), client('SN-2')]
+        for (const { cert, key } of [person, direct]) {
+          const session = await new Promise<Buffer>((resolve) => {
+            const socket = connectTls({ host: '127.0.0.1', port: listener.port, ca: made.cert, cert, key })
+            socket.on('error', () => undefined).on('session', (ticket) => {
+              socket.destroy()
+              resolve(ticket)
+            })
+          })
+          expect(await dial(listener.port, { cert, key, ca: made.cert, session })).toBe('open')
+        }
+        expect([arrivals.map(({ certificate }) => certificate), (sockets[1] as TLSSocket).isSessionReused()]).toEqual([['SN-1', 'SN-1', 'SN-2', 'SN-2'], true])
+        listener.renew(material(lists(between)))
+        await until(() => sockets[1]!.destroyed)
+        await pause(20)
+        expect(sockets[3]!.destroyed).toBe(false)
+      })
+    })
+
+    it('an authority without a list of its own is refused, for nobody whose certificate it signed would come in', async () => {
+      const { listener } = await start({ tls: material(listOf()) })
+      const foreign = makeRevocationList({ cert: otherCa.cert, key: otherCa.privateKey }, [], { number: 1, ...validity })
+      for (const [authorities, crl] of [[made.cert, foreign], [`${made.cert}${otherCa.cert}`, listOf()]] as const) {
+        expect(() => listener.renew({ ...material(crl), ca: authorities })).toThrow(expect.objectContaining({ code: 'CRL' }) as Error)
+      }
+      listener.renew({ ...material(listOf() + foreign), ca: `${made.cert}${otherCa.cert}` })
+      for (const { cert, key } of [client('SN-1'), of(['SN-2'], [], otherCa)]) expect(await dial(listener.port, { cert, key, ca: made.cert })).toBe('open')
     })
 
     it.each<[string, Parameters<Listener['renew']>[0], string]>([
