@@ -200,8 +200,14 @@ export class Downlink {
 
   /** Sessions that a former run left, with what waits for them. */
   restore(): Mailbox[] {
-    return (this.#options.store?.terminals() ?? []).map(({ key, machine, filters, waiting }) => {
+    return (this.#options.store?.terminals() ?? []).flatMap(({ key, machine, filters, waiting }) => {
       const box = this.open(key, machine, true, new Map(filters))
+      // It was moved while nobody looked. One that is not known may be in a registry that cannot be read now, and comes in no earlier.
+      if (this.#options.machine(machine) !== undefined && this.#isForeign(box)) {
+        for (const _ of waiting) this.#options.count('downlink.dropped')
+        this.close(box)
+        return []
+      }
       for (const command of waiting) {
         this.#places = Math.max(this.#places, command.place)
         const { topic, payload, place, messageId } = command
@@ -290,15 +296,19 @@ export class Downlink {
   recheck(): Mailbox[] {
     const gone: Mailbox[] = []
     for (const [id, boxes] of this.#boxes) {
-      const fleet = this.#options.machine(id)?.fleet
+      const isKnown = this.#options.machine(id) !== undefined
       for (const box of boxes) {
-        const isForeign = [...box.filters.keys()].some((filter) => filter.split('/')[1] !== fleet)
-        if (fleet !== undefined && !isForeign) continue
+        if (isKnown && !this.#isForeign(box)) continue
         gone.push(box)
         this.close(box)
       }
     }
     return gone
+  }
+
+  #isForeign({ machine, filters }: Mailbox): boolean {
+    const fleet = this.#options.machine(machine)?.fleet
+    return [...filters.keys()].some((filter) => filter.split('/')[1] !== fleet)
   }
 
   sweep(): void {

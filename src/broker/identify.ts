@@ -95,19 +95,31 @@ function usable(name: string): string | undefined {
  */
 export async function admitTerminal(claim: Claim, directory: TerminalDirectory, credentials: Credentials): Promise<Admitted<Machine | undefined>> {
   const { via } = claim
-  const machine = via.certificate === undefined ? directory.machine(claim.identity) : machineOf(via.certificate, directory)
+  const find = (): Machine | undefined => (via.certificate === undefined ? directory.machine(claim.identity) : machineOf(via.certificate, directory))
+  const machine = find()
   if (machine === undefined) return via.plain && via.certificate === undefined ? { code: 0, who: undefined } : { code: ReturnCode.notAuthorized }
   const code = await prove(machine, claim, credentials)
-  return code === 0 ? { code, who: machine } : { code }
+  return code === 0 ? stillThere(machine, find()) : { code }
 }
 
 /** Admits a recipient; unknown ones never. */
 export async function admitRecipient(claim: Claim, directory: RecipientDirectory, credentials: Credentials): Promise<Admitted<RecipientAccount>> {
   const { via } = claim
-  const account = via.certificate === undefined ? directory.recipient(claim.identity) : accountOf(via.certificate, directory)
+  const find = (): RecipientAccount | undefined => (via.certificate === undefined ? directory.recipient(claim.identity) : accountOf(via.certificate, directory))
+  const account = find()
   if (account === undefined) return { code: ReturnCode.notAuthorized }
   const code = await prove(account, claim, credentials)
-  return code === 0 ? { code, who: account } : { code }
+  return code === 0 ? stillThere(account, find()) : { code }
+}
+
+/** The registry may have been read anew while the password was checked: what was proven must be what is asked for now. */
+function stillThere<Who extends Proof>(proven: Who, now: Who | undefined): Admitted<Who> {
+  return now !== undefined && now.credential === proven.credential && now.certificate === proven.certificate ? { code: 0, who: now } : { code: ReturnCode.unavailable }
+}
+
+interface Proof {
+  readonly credential: string | undefined
+  readonly certificate: string | undefined
 }
 
 /**
@@ -143,9 +155,7 @@ function accountOf(name: string, directory: RecipientDirectory): RecipientAccoun
   return account?.certificate === undefined || account.certificate === name ? account : undefined
 }
 
-async function prove(
-  known: { readonly credential: string | undefined; readonly certificate: string | undefined }, { via, password, wanted }: Claim, credentials: Credentials,
-): Promise<0 | ReturnCode> {
+async function prove(known: Proof, { via, password, wanted }: Claim, credentials: Credentials): Promise<0 | ReturnCode> {
   // The TLS layer has verified the certificate, and it led to this entry.
   if (via.certificate !== undefined) return 0
   if (known.credential === undefined) return via.plain && known.certificate === undefined ? 0 : ReturnCode.notAuthorized

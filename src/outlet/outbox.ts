@@ -151,6 +151,8 @@ export class DurableOutbox implements Outbox {
   #oldestSeq = 0
   readonly #lookedThrough = new WeakMap<Lane, number>()
   #lastSeq = 0
+  /** What a withdrawal took is still in the write-ahead log: it goes from there within a sweep, for nobody is kept waiting for that. */
+  #isLogDue = false
   /** Behind this record some may lie in clear, of an earlier version. */
   #inClear: number | undefined
   /** Places in line: how many records were ever accepted, and how many of them have their answer. */
@@ -513,6 +515,7 @@ export class DurableOutbox implements Outbox {
     this.stats.swapped += result.swapped
     this.stats.held += result.held
     if (reason === 'erasure') this.#emptyLog()
+    else if (reason === 'withdrawal' || reason === 'device_setting') this.#isLogDue = true
     return result
   }
 
@@ -1270,6 +1273,10 @@ export class DurableOutbox implements Outbox {
       this.sweep()
       this.release()
       this.#encryptSome()
+      if (this.#isLogDue) {
+        this.#emptyLog()
+        this.#isLogDue = false
+      }
       if (++this.#sweeps % COLLECT_SWEEPS === 0) this.#collect()
     } catch (cause) {
       // A refusing disk is reported by `healthy`; anything else is a fault of ours.

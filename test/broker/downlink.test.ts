@@ -449,6 +449,26 @@ describe('over a restart', () => {
     expect(texts(back)).toEqual([`${SETTINGS} c2 q1 dup`, `${SETTINGS} c3 q1 dup`, `${SETTINGS} c4 q1`])
   })
 
+  it('a machine that is in another fleet now gets nothing that was sent to it in the former', async () => {
+    const key = clientKey('SN-3', 'SN-3')
+    const left = (fleet: string): Shelf => {
+      const shelf = new Shelf()
+      shelf.kept.set(key, { machine: 'SN-3' as MachineId, filters: new Map([[`down/${fleet}/SN-3/#`, 1]]) })
+      shelf.commands.set(key, new Map([[1, { place: 1, topic: `down/${fleet}/SN-3/settings/lights`, payload: Buffer.from('old'), expiresAtMs: Date.now() + 60_000, messageId: undefined }]]))
+      return shelf
+    }
+    for (const [fleet, expected] of [['north', [[], 0, 1]], ['south', [['down/south/SN-3/settings/lights old q1'], 1, 0]]] as const) {
+      const shelf = left(fleet)
+      const ingress = await startIngress({ downlink: { rights: rights(), store: shelf }, directory: { machine: (id) => (id === 'SN-3' ? machine(id, { fleet: 'south' as FleetId }) : undefined), machineByCertificate: () => undefined } })
+      cleanups.push(ingress.close)
+      const client = new RawClient(ingress.port)
+      cleanups.push(() => client.destroy())
+      expect(await client.connect('SN-3', { clean: false })).toBe(0)
+      await pause(30)
+      expect([texts(client), shelf.size, ingress.of('downlink.dropped')]).toEqual(expected)
+    }
+  })
+
   it('what nobody may send any more is not sent', async () => {
     const shelf = new Shelf()
     shelf.kept.set(clientKey('SN-1', 'SN-1'), { machine: 'SN-1' as MachineId, filters: new Map(OWN) })

@@ -65,6 +65,34 @@ describe('who is admitted', () => {
   })
 })
 
+describe('a registry that changes while a password is checked', () => {
+  const was = machine('SN-1', { credential: recordOf('right') })
+  const login = account('oem-cloud', { credential: recordOf('right') })
+  it.each<[string, object | undefined, number]>([
+    ['nothing', was, 0],
+    ['it is in another fleet', { ...was, fleet: 'south' }, 0],
+    ['it is gone', undefined, 3],
+    ['it has another password', { ...was, credential: recordOf('next') }, 3],
+    ['it needs a certificate', { ...was, credential: undefined, certificate: 'urn:awp:SN-1' }, 3],
+  ])('a terminal: %s', async (_what, next, code) => {
+    const machines = new Map<string, unknown>([['SN-1', was]])
+    const answer = admitTerminal({ identity: 'SN-1', via: TLS, password: Buffer.from('right') }, { machine: (id) => machines.get(id) as typeof was | undefined, machineByCertificate: () => undefined }, createCredentials())
+    machines.set('SN-1', next)
+    expect(await answer).toEqual(code === 0 ? { code, who: next } : { code })
+  })
+
+  it.each<[string, object | undefined, number]>([
+    ['nothing', login, 0],
+    ['it is gone', undefined, 3],
+    ['it has another password', { ...login, credential: recordOf('next') }, 3],
+  ])('a recipient: %s', async (_what, next, code) => {
+    const accounts = new Map<string, unknown>([['oem-cloud', login]])
+    const answer = admitRecipient({ identity: 'oem-cloud', via: TLS, password: Buffer.from('right') }, { recipient: (id) => accounts.get(id) as typeof login | undefined, recipientByCertificate: () => undefined }, createCredentials())
+    accounts.set('oem-cloud', next)
+    expect(await answer).toEqual(code === 0 ? { code, who: next } : { code })
+  })
+})
+
 describe('client ids', () => {
   it('two identities never have the same session key, whatever ids they present', () => {
     const name = fc.string({ minLength: 1, maxLength: 6, unit: fc.constantFrom('a', 'b', '-', ':', '.') })

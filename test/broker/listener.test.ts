@@ -225,42 +225,44 @@ describe('with TLS', () => {
     })
 
     describe('with an authority between', () => {
-      const between = makeCertificate({ names: ['Depot CA'], ca: true, issuer: { ...authority, name: 'Trial CA', privateKey: authority.key, key: made.key } })
-      const authorityBetween = { cert: between.cert, key: between.privateKey }
+      const between = makeCertificate({ names: ['Depot CA'], ca: true, issuer: ca })
       const below = (name: string) => {
         const { cert, key } = makeCertificate({ names: [name], issuer: between })
         return { cert: `${cert}${between.cert}`, key }
       }
-      const lists = (...certificates: { readonly cert: string }[]): string => listOf(...certificates) + makeRevocationList(authorityBetween, [], { number: 1, ...validity })
+      const listBy = ({ cert, privateKey }: typeof ca, ...certificates: { readonly cert: string }[]): string => makeRevocationList(
+        { cert, key: privateKey }, certificates.map((one) => ({ serial: new X509Certificate(one.cert).serialNumber, atMs: now })), { number: 1, ...validity },
+      )
+      const lists = (...certificates: { readonly cert: string }[]) => ({ ...tls, crl: listBy(ca, ...certificates) + listBy(between) })
 
       it('whoever it signed is out with it', async () => {
-        const { listener, sockets } = await start({ tls: material(lists()) })
-        for (const person of [below('SN-1'), client('SN-2')]) expect(await dial(listener.port, { ...person, ca: made.cert })).toBe('open')
-        listener.renew(material(lists(client('SN-3'))))
+        const { listener, sockets } = await start({ tls: lists() })
+        for (const person of [below('SN-1'), of(['SN-2'])]) expect(await dial(listener.port, { ...person, ca: ca.cert })).toBe('open')
+        listener.renew(lists(of(['SN-3'])))
         await pause(50)
         expect(sockets.map((socket) => socket.destroyed)).toEqual([false, false])
-        listener.renew(material(lists(between)))
+        listener.renew(lists(between))
         await until(() => sockets[0]!.destroyed)
         await pause(20)
         expect(sockets[1]!.destroyed).toBe(false)
-        expect(await dial(listener.port, { ...below('SN-1'), ca: made.cert })).toBe('closed')
+        expect(await dial(listener.port, { ...below('SN-1'), ca: ca.cert })).toBe('closed')
       })
 
       it('and who came in by a resumed session, which does not name it, has to come again', async () => {
-        const { listener, sockets, arrivals } = await start({ tls: material(lists()) })
-        const [person, direct] = [below('SN-1'), client('SN-2')]
+        const { listener, sockets, arrivals } = await start({ tls: lists() })
+        const [person, direct] = [below('SN-1'), of(['SN-2'])]
         for (const { cert, key } of [person, direct]) {
           const session = await new Promise<Buffer>((resolve) => {
-            const socket = connectTls({ host: '127.0.0.1', port: listener.port, ca: made.cert, cert, key })
+            const socket = connectTls({ host: '127.0.0.1', port: listener.port, ca: ca.cert, cert, key })
             socket.on('error', () => undefined).on('session', (ticket) => {
               socket.destroy()
               resolve(ticket)
             })
           })
-          expect(await dial(listener.port, { cert, key, ca: made.cert, session })).toBe('open')
+          expect(await dial(listener.port, { cert, key, ca: ca.cert, session })).toBe('open')
         }
         expect([arrivals.map(({ certificate }) => certificate), (sockets[1] as TLSSocket).isSessionReused()]).toEqual([['SN-1', 'SN-1', 'SN-2', 'SN-2'], true])
-        listener.renew(material(lists(between)))
+        listener.renew(lists(between))
         await until(() => sockets[1]!.destroyed)
         await pause(20)
         expect(sockets[3]!.destroyed).toBe(false)

@@ -131,6 +131,15 @@ describe('the file', () => {
     expect(onDisk()).not.toContain('CANARY')
     expect(onDisk()).toContain('stays')
   })
+
+  test.each(['withdrawal', 'device_setting'] as const)('what a %s took is gone from the log as well, within a sweep', async (reason) => {
+    const outbox = open({ sweepMs: 20 })
+    for (let i = 0; i < 300; i++) outbox.accept(record({ payload: 'CANARY-FINE', variant: 'coarse' }))
+    await committed(outbox)
+    expect(outbox.purge({ subject: 'op-ada' as OperatorId }, reason).swapped).toBe(300)
+    await new Promise((resolve) => void setTimeout(resolve, 100))
+    expect([onDisk().includes('CANARY-FINE'), onDisk().includes('coarse')]).toEqual([false, true])
+  })
 })
 
 describe('start-up checks', () => {
