@@ -150,12 +150,15 @@ function revoke(folder: string, name: string, args: Args, io: Io): number {
   const authority = openAuthority(folder)
   const wanted = name.replace(/^.*\//, '').replace(/\.(?:crt|key)$/, '')
   const entries = readLedger(folder)
-  const hit = entries.filter(({ file, revokedMs }) => revokedMs === undefined && (file === wanted || file === `machine-${wanted}` || file === `recipient-${wanted}`))
+  const named = entries.filter(({ file }) => file === wanted || file === `machine-${wanted}` || file === `recipient-${wanted}`)
+  const valid = named.filter(({ revokedMs }) => revokedMs === undefined)
+  // What is noted as revoked may not be on the list: the last time may have ended between the two.
+  const hit = valid.length > 0 ? valid : named
   const files = [...new Set(hit.map(({ file }) => file))]
-  if (hit.length === 0) throw new GatewayError('PKI-UNKNOWN', 'No valid certificate of this name was made here.', `See the file column of ${relative(io.cwd, join(folder, LEDGER))}.`)
+  if (hit.length === 0) throw new GatewayError('PKI-UNKNOWN', 'No certificate of this name was made here.', `See the file column of ${relative(io.cwd, join(folder, LEDGER))}.`)
   if (files.length > 1) throw new UsageError(`The name fits ${files.join(' and ')}: say which.`)
   const now = Date.now()
-  const after = entries.map((entry) => (hit.includes(entry) ? { ...entry, revokedMs: now } : entry))
+  const after = entries.map((entry) => (valid.includes(entry) ? { ...entry, revokedMs: now } : entry))
   const revoked = after.flatMap(({ serial, revokedMs }) => (revokedMs === undefined ? [] : [{ serial, atMs: revokedMs }]))
   // Good for as long as the authority: a list that ends shuts everybody out, and a trial has nobody who renews it.
   const list = makeRevocationList(authority, revoked, { number: revoked.length + 1, fromMs: now - EARLIER_MS, untilMs: authority.untilMs })

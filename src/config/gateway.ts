@@ -316,6 +316,8 @@ function withDefaults(yaml: Yaml, text: GatewayText, findings: Finding[]): Gatew
   const at = (path: string): string => resolve(base, path)
   const pem = (path: string, where: Path): string => {
     const read = where.at(-1) === 'key' ? readSecret(at(path)) : readText(at(path))
+    // To Node an empty list of authorities is no list, and then every public authority counts.
+    if ('text' in read && read.text.trim() === '') findings.push(found('FILE-UNREADABLE', yaml.place(where), where.join('.'), `The file ${at(path)} is empty.`))
     if ('text' in read) return read.text
     findings.push({ ...read.finding, place: yaml.place(where), path: where.join('.') })
     return ''

@@ -151,8 +151,11 @@ export class DurableOutbox implements Outbox {
   #oldestSeq = 0
   readonly #lookedThrough = new WeakMap<Lane, number>()
   #lastSeq = 0
-  /** What a withdrawal took is still in the write-ahead log: it goes from there within a sweep, for nobody is kept waiting for that. */
-  #isLogDue = false
+  /**
+   * What a withdrawal took is still in the write-ahead log: it goes from there within a sweep, for nobody is kept waiting for that. After
+   * a start as well: keys that were wrapped anew or forgotten are else in the file as they were, until the log is merged into it.
+   */
+  #isLogDue = true
   /** Behind this record some may lie in clear, of an earlier version. */
   #inClear: number | undefined
   /** Places in line: how many records were ever accepted, and how many of them have their answer. */
@@ -209,6 +212,7 @@ export class DurableOutbox implements Outbox {
       // What an earlier version left in clear is encrypted in one piece with being read.
       this.#sql.begin.run()
       this.#envelopes.migrate()
+      this.stats.damaged += this.#envelopes.mendSubjects()
       this.sessions = new Sessions({ db: this.#db, envelopes: this.#envelopes, vault: this.#vault, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave(), hold: (record) => this.#hold(record) })
       this.commands = new Commands({ db: this.#db, vault: this.#vault, due: () => this.#scheduleSoon(), dueNow: () => this.#scheduleSave() })
       this.#openStock()

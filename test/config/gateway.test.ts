@@ -9,6 +9,7 @@ const folder = mkdtempSync(join(tmpdir(), 'parapet-gateway-'))
 const FILE = join(folder, 'gateway.yaml')
 for (const name of ['cert.pem', 'key.pem', 'ca.pem', 'cloud.json', 'machines.csv']) writeFileSync(join(folder, name), `text of ${name}`, { mode: 0o600 })
 writeFileSync(join(folder, 'open.pem'), 'text of open.pem', { mode: 0o640 })
+writeFileSync(join(folder, 'empty.pem'), '\n')
 
 function load(text: string, set: readonly string[] = []): GatewayConfig {
   const { config, findings } = loadGatewayText(FILE, text, set)
@@ -109,6 +110,7 @@ describe('what is refused, where, and what to do', () => {
     ['an IPv6 listener for everybody', 'listen: { recipients: { host: "::" } }', '1:31 PLAIN-LISTENER', '127.0.0.1'],
     ['a name is not loopback', 'listen: { admin: { host: depot-7.example } }', '1:26 PLAIN-LISTENER', 'TLS'],
     ['a certificate without its key', 'listen: { admin: { tls: { cert: cert.pem } } }', '1:20 MISSING-KEY', 'needs "key"'],
+    ['an empty list of authorities', 'bridges: { cloud: { recipient: a, url: "mqtts://mqtt.example.com", tls: { ca: empty.pem } } }', '1:79 FILE-UNREADABLE', 'empty.pem is empty'],
     ['a certificate that is not there', 'listen: { admin: { tls: { cert: none.pem, key: key.pem } } }', '1:33 FILE-UNREADABLE', 'does not exist'],
     ['a key that others can read', 'listen: { admin: { tls: { cert: cert.pem, key: open.pem } } }', '1:48 SECRET-MODE', 'chmod 600'],
     ['a log-in that others can read', 'bridges: { cloud: { recipient: r, url: "mqtts://h", credentials_file: open.pem } }', '1:71 SECRET-MODE', 'chmod 600'],

@@ -230,6 +230,19 @@ describe('damage in the middle of a file', () => {
     expect([cloud.sent.length, again.stats.damaged]).toEqual([0, 2])
   })
 
+  test('a withdrawal finds what has lost the row by which its person is found', async () => {
+    const outbox = open()
+    outbox.accept(record({ payload: 'fine', variant: 'coarse' }))
+    await committed(outbox)
+    await outbox.close()
+    const db = new DatabaseSync(file)
+    expect(db.prepare('DELETE FROM envelope_subjects').run().changes).toBe(1)
+    db.close()
+    const again = open()
+    expect(again.stats.damaged).toBe(1)
+    expect(again.purge({ subject: 'op-ada' as OperatorId }, 'withdrawal')).toEqual({ purged: 0, swapped: 1, held: 0 })
+  })
+
   test('a flipped bit in the variant without consent is found before a withdrawal could bring it out', async () => {
     const outbox = open()
     outbox.accept(record({ payload: 'exact', variant: 'coarse' }))

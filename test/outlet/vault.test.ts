@@ -57,6 +57,24 @@ afterEach(async () => {
   rmSync(folder, { recursive: true })
 })
 
+test('keys as a former root key wrapped them are nowhere in the folder soon after the next start', async () => {
+  const wrapped = (): string[] => {
+    const db = new DatabaseSync(file)
+    const found = db.prepare('SELECT wrapped FROM seals').all().map((row) => Buffer.from(row['wrapped'] as Uint8Array).toString('latin1'))
+    db.close()
+    return found
+  }
+  const before = open()
+  before.accept(record({ payload: 'waits' }))
+  await committed(before)
+  await close(before)
+  const old = wrapped()
+  expect(old.every((one) => onDisk().includes(one))).toBe(true)
+  open({ keys: storageKeys(rootKeyOf(createHash('sha256').update('the next root key').digest(), [STORAGE_ROOT]), 'demo'), sweepMs: 20 })
+  await new Promise((resolve) => void setTimeout(resolve, 100))
+  expect(old.filter((one) => onDisk().includes(one))).toEqual([])
+})
+
 /** Random, so that no word of the program can be one of them. */
 const marks = (prefix: string): { readonly all: Set<string>; next(): string } => {
   const all = new Set<string>()
