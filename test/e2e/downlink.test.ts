@@ -4,12 +4,11 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { connect, connectAsync, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Cloud } from '../outlet/cloud.ts'
-import { Folder, pause, PROJECT, Stage, until } from './stage.ts'
+import { Folder, FREE_PORTS, pause, PROJECT, Stage, until } from './stage.ts'
 
 const open: (() => Promise<unknown> | void)[] = []
 afterEach(async () => {
@@ -135,43 +134,38 @@ describe('a gateway with commands', () => {
 
 // -------------------------------------------------------------------------------------------------------------------------- kill -9
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => void server.close(resolve))
-  return port
-}
-
 /** PARAPET_RUNS=20 is the long form. */
 const ROUNDS = Number(process.env['PARAPET_RUNS'] ?? 1)
 
 /** A gateway in a process of its own that may be killed and started again on its folder. */
 class Box {
   readonly folder: Folder
-  readonly #ports: { readonly terminals: number; readonly recipients: number; readonly admin: number }
+  /** Free ones at each start: a port that a killed gateway leaves may be somebody else's a moment later. */
+  #ports: readonly number[] = []
   #child: ChildProcess | undefined
 
-  constructor(folder: Folder, ports: { readonly terminals: number; readonly recipients: number; readonly admin: number }) {
+  constructor(folder: Folder) {
     this.folder = folder
-    this.#ports = ports
   }
 
   get terminals(): number {
-    return this.#ports.terminals
+    return this.#ports[0] ?? 0
   }
 
   get url(): string {
-    return `mqtt://127.0.0.1:${this.#ports.recipients}`
+    return `mqtt://127.0.0.1:${this.#ports[1] ?? 0}`
   }
 
   async start(): Promise<void> {
-    const set = Object.entries(this.#ports).flatMap(([name, port]) => ['--set', `listen.${name}.port=${port}`])
-    this.#child = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', this.folder.file('gateway.yaml'), ...set], { stdio: 'ignore' })
-    await until(async () => {
-      await pause(30)
-      return fetch(`http://127.0.0.1:${this.#ports.admin}/healthz`).then(({ ok }) => ok, () => false)
-    }, 'the gateway to serve', 30_000)
+    const child = spawn(process.execPath, [join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', this.folder.file('gateway.yaml'), ...FREE_PORTS.flatMap((one) => ['--set', one])], { stdio: ['ignore', 'pipe', 'ignore'] })
+    this.#child = child
+    let banner = ''
+    child.stdout.on('data', (piece: Buffer) => {
+      banner += piece.toString()
+      this.#ports = [...banner.matchAll(/(?:mqtt|http):\/\/127\.0\.0\.1:(\d+)/g)].map((match) => Number(match[1]))
+    })
+    this.#ports = []
+    await until(() => this.#ports.length >= 3, 'the gateway to serve', 30_000)
   }
 
   async kill(): Promise<void> {
@@ -186,7 +180,7 @@ class Box {
 
 async function boxFor(): Promise<Box> {
   const folder = folderFor()
-  const box = new Box(folder, { terminals: await freePort(), recipients: await freePort(), admin: await freePort() })
+  const box = new Box(folder)
   open.push(() => folder.remove(), () => box.kill())
   await box.start()
   return box
