@@ -2,7 +2,8 @@
  * What the admin API may ask of the gateway. gateway.ts implements it; routes.ts is its only caller. Everything here is
  * plain data, so that the API can be tested without a gateway and the gateway without HTTP.
  */
-import type { ConsentReceipt, ConsentChange, ConsentRow, Machine, NoticeGiven } from '../domain/ports.ts'
+import type { LearnReport, RecordingView, TracePage, TraceView } from '../domain/live.ts'
+import type { ConsentChange, ConsentReceipt, ConsentRow, DeadLetter, Machine, NoticeGiven } from '../domain/ports.ts'
 import type { Finding } from '../domain/errors.ts'
 import type { ClearEvent, HistoryEntry } from '../domain/history.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../domain/ids.ts'
@@ -82,17 +83,17 @@ export interface Control {
   /** Errors: LEARNING-OFF. */
   stopLearning(): LearnReport
   /** Oldest first. */
-  recordings(): readonly Recording[]
+  recordings(): readonly RecordingView[]
   /** Writes its own events into the ledger. Errors: RECORDING-…, REASON-MISSING, UNKNOWN-STREAM, UNKNOWN-MACHINE, NO-RULES, LEDGER-DAMAGED. */
-  startRecording(request: NewRecording, by: { readonly by: string; readonly role: Role }): Recording
+  startRecording(request: NewRecording, by: { readonly by: string; readonly role: Role }): RecordingView
   /** Errors: UNKNOWN-RECORDING. */
-  stopRecording(id: string, by: { readonly by: string; readonly role: Role }): Recording
+  stopRecording(id: string, by: { readonly by: string; readonly role: Role }): RecordingView
   /** Errors: UNKNOWN-RECORDING, RECORDING-HELD. */
   deleteRecording(id: string, by: { readonly by: string; readonly role: Role }): void
   /** Answers "nothing arrives". Undefined when machine or output do not exist. */
   why(machine: MachineId, output: OutputId): Why | undefined
   /** Messages that a broker refused for good, in the order in which they were received, after a number. */
-  deadLetters(page: { readonly after: number; readonly limit: number }): readonly DeadLetterView[]
+  deadLetters(page: { readonly after: number; readonly limit: number }): readonly DeadLetter[]
   /** Sends them once more, behind all that waits; undefined = all. Returns how many. Errors: OUTBOX-UNHEALTHY. */
   retryDeadLetters(numbers: readonly number[] | undefined): number
   /** Deletes them, but for what a legal hold keeps; undefined = all. Returns how many. Errors: OUTBOX-UNHEALTHY. */
@@ -131,21 +132,6 @@ export interface Status {
   readonly recipients?: readonly { readonly recipient: RecipientId; readonly sessions: number; readonly connected: number; readonly records: number; readonly bytes: number; readonly oldestAtMs: number | undefined }[]
   readonly ledger: { readonly seq: number; readonly healthy: boolean }
   readonly rules: { readonly hash: string; readonly policy: string; readonly activeSinceMs: number } | undefined
-}
-
-/** Nothing of what the message says, and not whom it is about. */
-export interface DeadLetterView {
-  readonly number: number
-  readonly output: OutputId
-  readonly recipient: RecipientId
-  readonly stream: StreamId
-  /** Bridges. */
-  readonly refusedBy: readonly string[]
-  /** Reason code of the broker, or a word of ours. */
-  readonly code: string
-  readonly bytes: number
-  readonly receivedAtMs: number
-  readonly untilMs: number
 }
 
 export interface RulesState {
@@ -249,46 +235,6 @@ export interface NewTrace {
   readonly personal: boolean
 }
 
-/** A TraceView of watch/trace.ts. */
-export interface TraceView {
-  readonly id: number
-  readonly machine: string | undefined
-  readonly operator: OperatorId | undefined
-  readonly values: boolean
-  readonly personal: boolean
-  readonly endsAtMs: number
-  readonly ended: string | undefined
-  readonly skipped: number
-  readonly dropped: number
-}
-
-export interface TracePage extends TraceView {
-  readonly entries: readonly {
-    readonly seq: number
-    readonly atMs: number
-    readonly machine: string
-    readonly stream: string | undefined
-    readonly bytes: number
-    readonly refused: VerdictName | undefined
-    readonly person: string | undefined
-    readonly outputs: readonly {
-      readonly output: string
-      readonly result: 'sent' | VerdictName
-      readonly text: string
-      readonly why: string
-      readonly bytes: number | undefined
-      readonly topic: string | undefined
-      readonly ifNobodyKnown: boolean
-      readonly thinned: boolean
-      readonly fields: readonly { readonly path: string; readonly action: string; readonly why: string; readonly withYes: string | undefined; readonly before: string | undefined; readonly after: string | undefined }[]
-      readonly furtherFields: number
-    }[]
-    readonly furtherOutputs: number
-  }[]
-  /** People whose values are in the entries. */
-  readonly about: readonly OperatorId[]
-}
-
 export interface NoticeReceipt {
   readonly operator: OperatorId
   readonly policy: string
@@ -368,53 +314,6 @@ export interface Why {
   readonly person: { readonly known: boolean; readonly yes: boolean; readonly no: boolean; readonly notice: boolean; readonly collection: boolean } | undefined
   /** One sentence: what to do next. Must not say anything that `person` says. */
   readonly next: string
-}
-
-/** A LearnReport of watch/learning.ts: places, types, sizes and counts, never a value. */
-export interface LearnReport {
-  readonly running: boolean
-  readonly ended: string | undefined
-  readonly stream: StreamId | undefined
-  readonly sinceMs: number
-  readonly untilMs: number
-  readonly messages: { readonly read: number; readonly passedOver: number; readonly unreadable: number; readonly cut: number }
-  readonly rows: readonly {
-    readonly kind: string
-    readonly stream: StreamId | undefined
-    readonly message: string | undefined
-    readonly at: string
-    readonly wire: string | undefined
-    readonly smallest: number
-    readonly largest: number
-    readonly count: number
-    readonly machines: number
-    readonly firstMs: number
-    readonly lastMs: number
-    readonly proto: string | undefined
-    readonly rules: string | undefined
-    readonly next: string
-  }[]
-  readonly more: number
-}
-
-/** A RecordingView of watch/recording.ts. */
-export interface Recording {
-  readonly id: string
-  /** On the gateway's disk; it does not leave through the API. */
-  readonly file: string
-  readonly running: boolean
-  readonly ended: string | undefined
-  readonly by: string
-  readonly to: string
-  readonly stream: StreamId | undefined
-  readonly startedMs: number
-  readonly untilMs: number
-  readonly deletedMs: number
-  readonly bytes: number
-  readonly messages: number
-  readonly people: number
-  readonly leftOut: { readonly no: number; readonly deviceSetting: number }
-  readonly held: boolean
 }
 
 export interface NewRecording {

@@ -5,12 +5,14 @@
 import { randomUUID } from 'node:crypto'
 import { GatewayError } from '../domain/errors.ts'
 import type { ClearEvent, HistoryEntry } from '../domain/history.ts'
+import type { LearnReport, RecordingView, TracePage, TraceView } from '../domain/live.ts'
 import type { ConsentChange, ConsentReceipt, Machine } from '../domain/ports.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, StreamId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { DeadLetter } from '../domain/ports.ts'
 import { Verdict } from '../domain/verdict.ts'
 import type { VerdictName } from '../domain/verdict.ts'
-import type { AuditEvent, ConsentView, Control, DeadLetterView, Health, LedgerView, LearnReport, OutputView, Recording, RulesState, ShadowView, Status, TracePage, TraceView, Why } from './control.ts'
+import type { AuditEvent, ConsentView, Control, Health, LedgerView, OutputView, RulesState, ShadowView, Status, Why } from './control.ts'
 import { makePassword } from './registry.ts'
 import { may, ROLES, rolesWith } from './tokens.ts'
 import type { Actor, Role, Scope, Tokens } from './tokens.ts'
@@ -852,7 +854,7 @@ function statusAnswer(status: Status, health: Health): Schema {
   }
 }
 
-function deadLetterAnswer({ number, output, recipient, stream, refusedBy, code, bytes, receivedAtMs, untilMs }: DeadLetterView): Schema {
+function deadLetterAnswer({ number, output, recipient, stream, refusedBy, code, bytes, receivedAtMs, untilMs }: DeadLetter): Schema {
   return { number, output, recipient, stream, refused_by: refusedBy, code, bytes, received: iso(receivedAtMs), until: iso(untilMs) }
 }
 
@@ -941,7 +943,7 @@ function learningAnswer({ running, ended, stream, sinceMs, untilMs, messages, ro
   }
 }
 
-function recordingAnswer(recording: Recording): Schema {
+function recordingAnswer(recording: RecordingView): Schema {
   const { id, file, running, ended, by, to, stream, startedMs, untilMs, deletedMs, bytes, messages, people, leftOut, held } = recording
   return {
     id, file, running, ...some('ended', ended), by, to, ...some('stream', stream), started: iso(startedMs), until: iso(untilMs), deleted: iso(deletedMs), bytes, messages, people,

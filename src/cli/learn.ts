@@ -1,7 +1,8 @@
 /**
  * `parapet learn`: what terminals send that schemas and rules do not know, so that an engineer can decide what becomes of it.
  */
-import { LEARNED, type LearnedKind } from '../watch/learning.ts'
+import type { LearnedKind } from '../domain/live.ts'
+import { LEARNED } from '../watch/learning.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { columns, FORMAT, printJson, UsageError } from './command.ts'
 import type { Command, Io } from './command.ts'

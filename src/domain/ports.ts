@@ -478,3 +478,21 @@ export interface Publish {
   readonly receivedAtMs: number
   readonly isWill: boolean
 }
+
+/** What may be known of a dead letter: nothing of what it says, and not whom it is about. */
+export interface DeadLetter {
+  /** By which it is retried or dropped. */
+  readonly number: number
+  readonly output: OutputId
+  readonly recipient: RecipientId
+  readonly stream: StreamId
+  /** Destinations that refused it. */
+  readonly refusedBy: readonly string[]
+  /** A reason code of the destination (`0x99`), or a word of ours (`TOO-LARGE`). */
+  readonly code: string
+  /** Of the payload. */
+  readonly bytes: number
+  readonly receivedAtMs: number
+  /** When it goes by itself. */
+  readonly untilMs: number
+}

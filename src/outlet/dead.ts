@@ -3,29 +3,11 @@
  * have a bound of their own: a broker that objects to everything takes no room from what its output still has to send.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import type { OutputId, RecipientId, StreamId } from '../domain/ids.ts'
+import type { DeadLetter } from '../domain/ports.ts'
 import { addColumn } from './database.ts'
 import { OVERHEAD, State } from './entry.ts'
 import type { Entry } from './entry.ts'
 import type { Envelope } from './envelopes.ts'
-
-/** What may be known of a dead letter: nothing of what it says, and not whom it is about. */
-export interface DeadLetter {
-  /** By which it is retried or dropped. */
-  readonly number: number
-  readonly output: OutputId
-  readonly recipient: RecipientId
-  readonly stream: StreamId
-  /** Destinations that refused it. */
-  readonly refusedBy: readonly string[]
-  /** A reason code of the destination (`0x99`), or a word of ours (`TOO-LARGE`). */
-  readonly code: string
-  /** Of the payload. */
-  readonly bytes: number
-  readonly receivedAtMs: number
-  /** When it goes by itself. */
-  readonly untilMs: number
-}
 
 export class DeadLetters {
   readonly #set: StatementSync

@@ -5,13 +5,14 @@
 import { GatewayError } from '../domain/errors.ts'
 import type { StreamId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Ending, Learned, LearnedKind, LearnReport } from '../domain/live.ts'
 import type { Stream } from '../domain/policy.ts'
 import type { Machine, Publish } from '../domain/ports.ts'
 import { classificationOf, type FieldShape, type MessageShape } from '../domain/schema.ts'
 import { Verdict } from '../domain/verdict.ts'
 import { decodeTree, isTree, pathOf, slotAt, wireTypeOf, type Slot } from '../minimise/tree.ts'
 import { Cursor, Malformed, Wire } from '../minimise/wire.ts'
-import type { Ending, Observer, Observers } from './observer.ts'
+import type { Observer, Observers } from './observer.ts'
 
 export interface LearnerParts {
   readonly clock: { now(): number }
@@ -29,54 +30,12 @@ export interface LearnRequest {
   readonly forMs: number
 }
 
-/** One thing that is not known, seen in so many messages. */
-export interface Learned {
-  readonly kind: LearnedKind
-  readonly stream: StreamId | undefined
-  /** Full name of the message in which it stands. */
-  readonly message: string | undefined
-  /** `header/99` a field by number in a known parent, `fix = 7` an enum number, `body.alarm` a member, `up/{fleet}/{machine}/{word}` a topic. */
-  readonly at: string
-  readonly wire: string | undefined
-  /** Bytes of the value, of the whole message for members and topics. */
-  readonly smallest: number
-  readonly largest: number
-  /** Messages. */
-  readonly count: number
-  /** LIMITS.learnMachines stands for so many or more. */
-  readonly machines: number
-  /** The hour. */
-  readonly firstMs: number
-  readonly lastMs: number
-  /** What to write, for a field and an enum number. */
-  readonly proto: string | undefined
-  readonly rules: string | undefined
-  readonly next: string
-}
-
-export const LEARNED = {
+export const LEARNED: Readonly<Record<LearnedKind, string>> = {
   field: 'a field number that the schema does not have',
   wire_type: 'a field in another wire type than the schema',
   enum: 'a number that the enum does not have',
   case: 'a member that no stream names',
   topic: 'a topic that no stream has',
-} as const
-export type LearnedKind = keyof typeof LEARNED
-
-export interface LearnReport {
-  readonly running: boolean
-  /** Why it ended. */
-  readonly ended: Ending | undefined
-  readonly stream: StreamId | undefined
-  /** Since when rows are counted: the start, or the newest change of rules. */
-  readonly sinceMs: number
-  /** When it ends or has ended. */
-  readonly untilMs: number
-  /** `passed_over`: more came in a second than are looked at. `unreadable`: not protobuf, or not whole; nothing is told of those. */
-  readonly messages: { readonly read: number; readonly passedOver: number; readonly unreadable: number; readonly cut: number }
-  readonly rows: readonly Learned[]
-  /** Findings in messages for which there was no row left. */
-  readonly more: number
 }
 
 /** Starts and ends runs, one at a time, and keeps the report of the newest. */

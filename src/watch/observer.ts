@@ -3,6 +3,7 @@
  * each has an end, and none may hold a message up or change what becomes of it.
  */
 import type { Decision } from '../domain/consent.ts'
+import type { Ending } from '../domain/live.ts'
 import type { Stream } from '../domain/policy.ts'
 import type { Machine, Publish } from '../domain/ports.ts'
 
@@ -16,9 +17,6 @@ export interface Observer {
   /** No more is handed over; called once. */
   ended(why: Ending): void
 }
-
-/** `asked`: by somebody; `over`: its time or size; `rules`: it cannot go on under other rules; `failed`: it threw; `closing`: the gateway stops. */
-export type Ending = 'asked' | 'over' | 'rules' | 'failed' | 'closing'
 
 export interface ObserverParts {
   readonly clock: { now(): number }

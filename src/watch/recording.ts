@@ -10,11 +10,12 @@ import type { Decision } from '../domain/consent.ts'
 import { GatewayError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, StreamId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Ending, RecordingView } from '../domain/live.ts'
 import type { Policy, Stream } from '../domain/policy.ts'
 import type { LedgerType, Machine, Publish, SubjectStore } from '../domain/ports.ts'
 import type { Log } from '../log.ts'
 import { createFacts, createProbe, type Probe } from '../minimise/probe.ts'
-import type { Ending, Observer, Observers } from './observer.ts'
+import type { Observer, Observers } from './observer.ts'
 import { decisionJson, machineJson, Sealer, type ChunkJson } from './recorded.ts'
 
 export interface RecordingsParts {
@@ -59,29 +60,6 @@ export interface RecordingRequest {
 export interface By {
   readonly by: string
   readonly role: string
-}
-
-export interface RecordingView {
-  readonly id: string
-  readonly file: string
-  readonly running: boolean
-  /** Why it ended; `lost`: the gateway did not come to end it. */
-  readonly ended: Ending | 'lost' | undefined
-  readonly by: string
-  readonly to: string
-  readonly stream: StreamId | undefined
-  readonly startedMs: number
-  /** When it ends at the latest, or has ended. */
-  readonly untilMs: number
-  /** When it is deleted by itself. */
-  readonly deletedMs: number
-  readonly bytes: number
-  readonly messages: number
-  readonly people: number
-  /** Messages that were not recorded: somebody concerned has said no or may have, or the device setting is not on. */
-  readonly leftOut: { readonly no: number; readonly deviceSetting: number }
-  /** A legal hold keeps it although its time is over. */
-  readonly held: boolean
 }
 
 export type DeletionReason = 'asked' | 'over' | 'withdrawal' | 'erasure' | 'device_setting' | 'unreadable'

@@ -6,6 +6,7 @@
 import { shownFields, shownLeaves } from '../comparison.ts'
 import { nobody, type Decision } from '../domain/consent.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Ending } from '../domain/live.ts'
 import type { Output, Policy, Stream } from '../domain/policy.ts'
 import type { Clock, Machine, Publish } from '../domain/ports.ts'
 import { isRefusal, verdictName } from '../domain/verdict.ts'
@@ -14,7 +15,7 @@ import type { Schemas } from '../minimise/descriptor.ts'
 import type { PseudonymKeys } from '../minimise/pseudonym.ts'
 import { createRehearsal, type OutputPerformance, type Performance, type Rehearsal } from '../rehearsal.ts'
 import { Backlog } from './backlog.ts'
-import type { Ending, Observer } from './observer.ts'
+import type { Observer } from './observer.ts'
 
 export interface RuleSet {
   readonly policy: Policy

@@ -12,14 +12,15 @@ import type { Decision } from '../domain/consent.ts'
 import { GatewayError } from '../domain/errors.ts'
 import type { OperatorId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
+import type { Ending, TraceEntry, TraceField, TraceOutput, TracePage, TraceView } from '../domain/live.ts'
 import type { Stream } from '../domain/policy.ts'
 import type { Clock, Machine, Publish, SubjectStore } from '../domain/ports.ts'
-import { Verdict, verdictName, type VerdictName } from '../domain/verdict.ts'
+import { Verdict, verdictName } from '../domain/verdict.ts'
 import { actionOf, changes, gateText, hangsOnPerson, planLines, ruleAt, type Change, type Pair, type Standing } from '../explanation.ts'
 import type { PseudonymKeys } from '../minimise/pseudonym.ts'
 import { createRehearsal, type OutputPerformance, type Rehearsal } from '../rehearsal.ts'
 import { Backlog } from './backlog.ts'
-import type { Ending, Observer, Observers } from './observer.ts'
+import type { Observer, Observers } from './observer.ts'
 import { nobodyAt, type RuleSet } from './shadow.ts'
 
 export interface TraceParts {
@@ -47,71 +48,6 @@ export interface TraceRequest {
   readonly role: string
   /** Whether the role may read consent. Values, and traces of an operator, need it. */
   readonly personal: boolean
-}
-
-export interface TraceView {
-  readonly id: number
-  readonly machine: string | undefined
-  readonly operator: OperatorId | undefined
-  readonly values: boolean
-  /** False: explained as if nobody were known. */
-  readonly personal: boolean
-  readonly endsAtMs: number
-  /** Why it ended; what it saw can still be fetched for a minute. */
-  readonly ended: Ending | undefined
-  /** Messages of it for which there was no time, and that went from the ring before they were asked for. */
-  readonly skipped: number
-  readonly dropped: number
-}
-
-export interface TracePage extends TraceView {
-  readonly entries: readonly TraceEntry[]
-  /** People whose values are in the entries. */
-  readonly about: readonly OperatorId[]
-}
-
-/** One message. */
-export interface TraceEntry {
-  readonly seq: number
-  readonly atMs: number
-  readonly machine: string
-  readonly stream: string | undefined
-  readonly bytes: number
-  /** The whole message was refused. */
-  readonly refused: VerdictName | undefined
-  /** Who was decided to be there, in words; undefined where that is not shown. */
-  readonly person: string | undefined
-  readonly outputs: readonly TraceOutput[]
-  readonly furtherOutputs: number
-}
-
-export interface TraceOutput {
-  readonly output: string
-  readonly result: 'sent' | VerdictName
-  /** Of the result, or how the output stands: `open on contract in FR, without a yes of the operator`. */
-  readonly text: string
-  readonly why: string
-  readonly bytes: number | undefined
-  /** Only with values: it is filled with transformed ones. */
-  readonly topic: string | undefined
-  /** What is shown holds if nobody is known; with somebody there it may be otherwise. */
-  readonly ifNobodyKnown: boolean
-  /** `emit` decides afterwards whether it leaves. */
-  readonly thinned: boolean
-  readonly fields: readonly TraceField[]
-  readonly furtherFields: number
-}
-
-/** A field of the message, or one that the output adds. */
-export interface TraceField {
-  readonly path: string
-  readonly action: string
-  readonly why: string
-  /** What is done instead with the operator's yes; only where the person is not shown. */
-  readonly withYes: string | undefined
-  /** JSON, cut; undefined without values, or when the field is absent. */
-  readonly before: string | undefined
-  readonly after: string | undefined
 }
 
 /** All traces of a gateway, at most four. Holds what it saw in memory alone, for the hour that a trace may last and a minute more. */

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdmin } from '../../src/admin/http.ts'
 import type { Admin, AdminOptions } from '../../src/admin/http.ts'
-import type { AuditEvent, Control, LearnReport, Recording, RulesState, ShadowView, TracePage } from '../../src/admin/control.ts'
+import type { AuditEvent, Control, RulesState, ShadowView } from '../../src/admin/control.ts'
 import { openTokens } from '../../src/admin/tokens.ts'
 import type { Role } from '../../src/admin/tokens.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
 import type { FleetId, MachineId, OperatorId, OutputId, PurposeId, RecipientId, StreamId } from '../../src/domain/ids.ts'
+import type { LearnReport, RecordingView, TracePage } from '../../src/domain/live.ts'
 import type { ConsentChange, Machine } from '../../src/domain/ports.ts'
 import { silentLog } from '../../src/log.ts'
 import { createMetrics } from '../../src/metrics.ts'
@@ -78,7 +79,7 @@ const LEARNING: LearnReport = {
   ],
 }
 
-const RECORDING: Recording = {
+const RECORDING: RecordingView = {
   id: 'r-0123456789abcdef', file: '/var/lib/parapet/recordings/r-0123456789abcdef.rec', running: false, ended: 'asked', by: 'test-privacy', to: 'ab'.repeat(8), stream: 'status' as StreamId,
   startedMs: NOW, untilMs: NOW + 900_000, deletedMs: NOW + 604_800_000, bytes: 4_096, messages: 7, people: 2, leftOut: { no: 1, deviceSetting: 3 }, held: false,
 }

@@ -100,6 +100,21 @@ describe('dead letters', () => {
     expect(crashed().depth).toBe(0)
   })
 
+  test('one of several is sent again to those who refused that one', async () => {
+    const outbox = open()
+    const cloud = await refused(outbox, [record({ payload: 'by the cloud', via: ['cloud'] })])
+    const second = new TestOutlet('second')
+    outbox.attach(second)
+    outbox.accept(record({ payload: 'by the second', via: ['second'] }))
+    await turns()
+    second.answer(new UndeliverableError('0x99'))
+    await turns()
+    const [, number = 0] = outbox.deadLetters().map((letter) => letter.number)
+    expect(outbox.retryDead([number])).toBe(1)
+    await turns()
+    expect([cloud.payloads, second.payloads]).toEqual([['by the cloud'], ['by the second', 'by the second']])
+  })
+
   test('sent again after a restart, and refused again, are dead letters again', async () => {
     await refused(open(), [record({ payload: 'refused' }), record({ payload: 'stays' })])
     const again = crashed()

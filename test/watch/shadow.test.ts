@@ -8,11 +8,11 @@ import { loadRules } from '../../src/config/rules.ts'
 import type { ConsentState, Decision } from '../../src/domain/consent.ts'
 import type { PurposeId } from '../../src/domain/ids.ts'
 import { LIMITS } from '../../src/domain/limits.ts'
+import type { Ending } from '../../src/domain/live.ts'
 import type { Policy, Stream } from '../../src/domain/policy.ts'
 import type { Machine } from '../../src/domain/ports.ts'
 import { loadSchemas } from '../../src/minimise/descriptor.ts'
 import { decisionFor, machineOf, offlineKeys } from '../../src/rehearsal.ts'
-import type { Ending } from '../../src/watch/observer.ts'
 import { decisionMap, Shadow, type RuleSet, type ShadowReport, type ShadowRequest } from '../../src/watch/shadow.ts'
 
 const root = resolve(import.meta.dirname, '../..')

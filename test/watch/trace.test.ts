@@ -7,14 +7,15 @@ import { loadRules } from '../../src/config/rules.ts'
 import { nobody, type ConsentState, type Decision } from '../../src/domain/consent.ts'
 import type { OperatorId } from '../../src/domain/ids.ts'
 import { LIMITS } from '../../src/domain/limits.ts'
+import type { Ending, TraceEntry, TraceOutput } from '../../src/domain/live.ts'
 import type { Policy, Stream } from '../../src/domain/policy.ts'
 import type { Machine, Publish } from '../../src/domain/ports.ts'
 import { Verdict } from '../../src/domain/verdict.ts'
 import { loadSchemas } from '../../src/minimise/descriptor.ts'
 import { decisionFor, machineOf, offlineKeys } from '../../src/rehearsal.ts'
-import { Observers, type Ending } from '../../src/watch/observer.ts'
+import { Observers } from '../../src/watch/observer.ts'
 import type { RuleSet } from '../../src/watch/shadow.ts'
-import { Traces, type TraceEntry, type TraceOutput, type TraceRequest } from '../../src/watch/trace.ts'
+import { Traces, type TraceRequest } from '../../src/watch/trace.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const schemas = loadSchemas([join(root, 'proto')])
