@@ -4,6 +4,8 @@
  */
 import { isIP } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
+import stringifyCompiler from '@fastify/fast-json-stringify-compiler'
+import type { Serializer, SerializerFactory } from '@fastify/fast-json-stringify-compiler'
 import fastifySwagger from '@fastify/swagger'
 import fastify from 'fastify'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, LightMyRequestResponse, InjectOptions } from 'fastify'
@@ -247,6 +249,7 @@ function createServer(tls: AdminOptions['tls']): FastifyInstance {
     keepAliveTimeout: 5_000,
     // Strict: what is wrong is said, never cut away or bent into shape.
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, useDefaults: true, allErrors: false } },
+    schemaController: { compilersFactory: { buildSerializer: later(stringifyCompiler()) } },
     frameworkErrors: (_error: FastifyError, _request: FastifyRequest, reply: FastifyReply) => {
       sendProblem(reply, new Problem(400, 'BAD-URL', 'The address is not a valid URL.'))
     },
@@ -264,6 +267,20 @@ function createServer(tls: AdminOptions['tls']): FastifyInstance {
   app.removeContentTypeParser('text/plain')
   app.addContentTypeParser(YAML, { parseAs: 'string' }, (_request, body, done) => done(null, body))
   return app
+}
+
+/**
+ * The same compilers; what shapes an answer is made when the first such answer leaves. Three hundred of them at each start would make
+ * terminals wait for what hardly any run of the gateway asks for.
+ */
+function later(compilers: SerializerFactory): SerializerFactory {
+  return (...setting) => {
+    const compile = compilers(...setting)
+    return (route) => {
+      let shape: Serializer | undefined
+      return (answer) => (shape ??= compile(route))(answer)
+    }
+  }
 }
 
 function contextOf({ cert, key, ca, crl }: NonNullable<AdminOptions['tls']>): { cert: string; key: string; ca?: string; crl?: string } {

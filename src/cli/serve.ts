@@ -2,6 +2,7 @@
  * `parapet serve`: runs the gateway until it is told to stop. SIGHUP reads rules and registries again, SIGTERM and SIGINT drain and stop.
  */
 import { cpSync, existsSync, readFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { join, relative, resolve } from 'node:path'
 import { formatFinding, GatewayError } from '../domain/errors.ts'
 import type { Command, Io } from './command.ts'
@@ -35,6 +36,8 @@ export const command: Command = {
     const gateway = await createGateway(config, { log, version: version() })
     io.stdout.write([...banner(gateway, config.name, config.machines, relative(io.cwd, gateway.adminTokenFile), io), ''].join('\n'))
     log.info('serving', { port: gateway.addresses.terminals.port })
+    // Otherwise kept when the process ends by itself: one that is killed would start as slowly the next time.
+    flushCompileCache()
 
     const stopped = Promise.withResolvers<number>()
     const stop = (signal: NodeJS.Signals): void => {

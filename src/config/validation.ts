@@ -41,8 +41,9 @@ export function validator(schema: JsonSchema): Validator {
   }
 }
 
+/** That our own schemas are schemas is a test's matter (test/config/schema.test.ts): checking them at each start takes as long as compiling them. */
 function ajv(): Ajv2020 {
-  const made = new Ajv2020({ allErrors: true, strict: true, allowUnionTypes: true, strictRequired: false, verbose: true, $data: false, ownProperties: false, logger: false })
+  const made = new Ajv2020({ meta: false, validateSchema: false, code: { optimize: false }, allErrors: true, strict: true, allowUnionTypes: true, strictRequired: false, verbose: true, $data: false, ownProperties: false, logger: false })
   made.addKeyword({ keyword: 'errorMessage', schemaType: 'string' })
   return made
 }

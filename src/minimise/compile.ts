@@ -93,7 +93,7 @@ function sharedSecrets(keys: PseudonymKeys): Secrets {
   const known = allSecrets.get(keys)
   if (known !== undefined) return known
   const { rows } = keys
-  const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
+  const ready = new LRUCache<string, Uint8Array>({ maxSize: LIMITS.pseudonymCache, sizeCalculation: () => 1 })
   const secrets: Secrets = (kind, value, as, info, length, eventMs) => {
     const name = `${rows.generationAt(eventMs)}|${kind}|${info}|${value}`
     let key = ready.get(name)

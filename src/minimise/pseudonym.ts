@@ -52,7 +52,7 @@ export interface Pseudonymiser {
 
 export function createPseudonymiser(keys: PseudonymKeys, domain: PseudonymDomain): Pseudonymiser {
   const epochs = new LRUCache<string, KeyObject>({ max: 64 })
-  const ready = new LRUCache<string, Uint8Array>({ max: LIMITS.pseudonymCache })
+  const ready = new LRUCache<string, Uint8Array>({ maxSize: LIMITS.pseudonymCache, sizeCalculation: () => 1 })
 
   function epochKey(epoch: string): KeyObject {
     let key = epochs.get(epoch)

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect, test } from 'vitest'
-import { editorSchema, gatewaySchema, machinesSchema, operatorsSchema, recipientsSchema, rulesSchema } from '../../src/config/schema.ts'
+import { editorSchema, frameSchema, gatewaySchema, machinesSchema, operatorsSchema, partSchema, recipientsSchema, rulesSchema } from '../../src/config/schema.ts'
 import { parseYaml } from '../../src/config/yaml.ts'
 import { TRANSFORMS } from '../../src/minimise/transforms.ts'
 import { GOOD } from './fixture.ts'
@@ -18,6 +18,12 @@ test('it is a schema for any editor: plain draft 2020-12, nothing of ours needed
   const validate = new Ajv2020({ strict: false }).compile(JSON.parse(readFileSync(PUBLISHED, 'utf8')) as object)
   expect(validate(parseYaml('f', GOOD).value)).toBe(true)
   expect(validate(parseYaml('f', GOOD.replace('purpose: personalise', 'purpos: personalise')).value)).toBe(false)
+})
+
+test.each([
+  ['rules', rulesSchema()], ['gateway', gatewaySchema()], ['machines', machinesSchema()], ['operators', operatorsSchema()], ['recipients', recipientsSchema()], ['frame', frameSchema()], ['part', partSchema()],
+] as const)('the %s schema is a schema: what the gateway does not check at its start', (_, schema) => {
+  expect(new Ajv2020({ strict: false }).validateSchema(schema)).toBe(true)
 })
 
 test('every transform of the catalogue is in it, with its summary as hover text', () => {

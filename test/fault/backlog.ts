@@ -131,7 +131,8 @@ async function firstAck(plant: Plant, port: number, machine: number, nodeOptions
   const terminal = new Terminal(machine, { qos: 1, payload: () => encode('status', { machine_id: `M-${machine}` }) })
   terminal.give(1)
   while (terminal.firstAckAt === undefined) {
-    if (!terminal.connected) void terminal.connect(port)
+    // One try after the other, as a terminal does: tries side by side would take the session over from each other.
+    if (!terminal.connected) await terminal.connect(port)
     await pause(5)
   }
   const took = terminal.firstAckAt - startedAt
