@@ -56,6 +56,7 @@ const HOMES: Readonly<Record<string, readonly string[]>> = {
   '@marcbachmann/cel-js': ['minimise'],
   '@noble/ciphers': ['minimise', 'consent'],
   fastify: ['admin'],
+  '@fastify/fast-json-stringify-compiler': ['admin'],
   '@fastify/swagger': ['admin'],
   'light-my-request': ['admin'],
   'prom-client': ['metrics.ts'],
