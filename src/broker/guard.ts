@@ -525,7 +525,10 @@ export class Guard<Session> extends Duplex {
 
   // -------------------------------------------------------------------------------------------------------------- writing
 
-  /** What the engine calls, several times for one packet. Gathered until the end of the turn's tick. */
+  /**
+   * What the engine calls, several times for one packet. Gathered over one turn of the loop: it writes each delivery from an immediate of
+   * its own, and a system call for each would cost as much as all the rest of it.
+   */
   override write(chunk: Uint8Array | string, ...rest: unknown[]): boolean {
     if (this.#dead || this.destroyed) return true
     const size = typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.length
@@ -541,7 +544,7 @@ export class Guard<Session> extends Duplex {
     this.#filled += size
     if (!this.#flushing) {
       this.#flushing = true
-      process.nextTick(this.#flush)
+      setImmediate(this.#flush)
     }
     const done = rest.at(-1)
     if (typeof done === 'function') process.nextTick(done as () => void)
