@@ -18,6 +18,7 @@ import type { Aedes, Client, PublishPacket, Subscription } from 'aedes'
 import type { OutputId, RecipientId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, Command, OnDelivered, OutboxRecord, PurgeReason, SessionStore } from '../domain/ports.ts'
+import { Shelf } from '../domain/shelf.ts'
 import type { BrokerLog, Count } from './counts.ts'
 import { purge } from './cut.ts'
 import type { CutParts, Purged } from './cut.ts'
@@ -115,7 +116,7 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     admit: (claim) => admitRecipient(claim, directory, options.credentials),
     seat(account, _identity, client, guard) {
       const subscriber = subscribers.take(account, client.id, client.clean)
-      const seat: Seat = { account, client, guard, subscriber, flights: new Map(), unread: [], turns: new Turns() }
+      const seat: Seat = { account, client, guard, subscriber, flights: new Shelf(), unread: [], turns: new Turns() }
       subscriber.seat = seat
       subscriber.live = false
       return seat

@@ -27,18 +27,23 @@ export interface Handover {
   frozen: boolean
 }
 
-/** What payloads belong to. */
+/**
+ * What payloads belong to. It stands on the payload itself: what a weak map holds outlives every quick collection when it points back at
+ * its key, as this does, and each message would then grow old.
+ */
 export class Handovers {
-  readonly #byPayload = new WeakMap<object, Handover>()
+  readonly #handover = Symbol('handover')
 
   of({ payload }: { readonly payload?: string | Buffer }): Handover | undefined {
-    return typeof payload === 'object' ? this.#byPayload.get(payload) : undefined
+    return typeof payload === 'object' ? (payload as Marked)[this.#handover] : undefined
   }
 
   set(payload: Buffer, handover: Handover): void {
-    this.#byPayload.set(payload, handover)
+    (payload as Marked)[this.#handover] = handover
   }
 }
+
+type Marked = Buffer & Record<symbol, Handover | undefined>
 
 export function handoverOf(record: OutboxRecord): Handover {
   return { record, source: record, revision: record.revision ?? 0, variant: record.payloadIfWithdrawn, swapped: false, gone: false, answered: false, held: 0, finish: undefined, frozen: false }

@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import type { Client, PublishPacket, Subscription } from 'aedes'
 import type { RecipientId } from '../domain/ids.ts'
 import type { SessionStore } from '../domain/ports.ts'
+import { Shelf } from '../domain/shelf.ts'
 import type { Count } from './counts.ts'
 import type { Visitor } from './door.ts'
 import type { Turns } from './downlink.ts'
@@ -40,7 +41,7 @@ export interface Seat {
   readonly guard: Guard<Visitor<Seat>>
   readonly subscriber: Subscriber
   /** By packet id: QoS 1 and 2, until acknowledged. Only what a purge could concern. */
-  readonly flights: Map<number, Flight>
+  readonly flights: Shelf<Flight>
   /** QoS 0, in the order they were written; those the kernel has are taken out at the next write. */
   unread: Flight[]
   /** What it published is acknowledged in its order. */

@@ -3,6 +3,7 @@
  */
 import type { PublishPacket } from 'aedes'
 import type { SessionStore } from '../domain/ports.ts'
+import { Shelf } from '../domain/shelf.ts'
 import type { Count } from './counts.ts'
 import type { OutgoingPacket } from './engine.ts'
 import { hasMoved, recordOf } from './handover.ts'
@@ -15,11 +16,11 @@ import type { Handover, Handovers } from './handover.ts'
 export class OutgoingQueue {
   readonly #desk: QueueDesk
   readonly #session: string
-  readonly #packets = new Map<number, QueuedPacket>()
+  readonly #packets = new Shelf<QueuedPacket>()
   /** Packet id -> key in #packets. */
   readonly #byId = new Map<number, number>()
   /** By key in #packets: held, and for how many rounds of `keepOld`. */
-  readonly #held = new Map<number, { readonly handover: Handover; isOld: boolean }>()
+  readonly #held = new Shelf<{ readonly handover: Handover; isOld: boolean }>()
   /** Kept, but under no packet id yet: it is written when the session leaves. */
   readonly #unnumbered = new Set<number>()
   /** Record id -> key in #packets, of what a former run left. */

@@ -61,9 +61,9 @@ export class Lane {
   }
 }
 
-/** First in, first out; shifting costs nothing. */
+/** First in, first out; shifting costs nothing, and what was shifted is let go of at once: kept for a while it would grow old in the heap. */
 export class Queue<Item> {
-  #items: Item[] = []
+  #items: (Item | undefined)[] = []
   #head = 0
 
   get length(): number {
@@ -79,7 +79,7 @@ export class Queue<Item> {
   }
 
   shift(): void {
-    this.#head++
+    this.#items[this.#head++] = undefined
     if (this.#head === this.#items.length) this.clear()
     else if (this.#head >= 1_024 && this.#head * 2 >= this.#items.length) {
       this.#items = this.#items.slice(this.#head)
@@ -88,7 +88,7 @@ export class Queue<Item> {
   }
 
   all(): Item[] {
-    return this.#items.slice(this.#head)
+    return this.#items.slice(this.#head) as Item[]
   }
 
   clear(): void {

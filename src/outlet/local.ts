@@ -6,6 +6,7 @@
  * and counted `no_subscriber`: a missing subscriber must not fill the outbox.
  */
 import type { OutboxRecord, Outlet, PurgeSelector } from '../domain/ports.ts'
+import { Shelf } from '../domain/shelf.ts'
 import { isCut } from './selector.ts'
 
 /** What the local outlet needs of the recipients' broker. */
@@ -27,17 +28,19 @@ export interface LocalOptions {
 
 /** Makes the outlet. It keeps no queue: what it holds is what the broker has not answered for. */
 export function localOutlet(port: LocalPort, options: LocalOptions = {}): Outlet {
-  const held = new Set<Held>()
+  const held = new Shelf<Held>()
+  let sent = 0
 
   return {
     name: 'local',
 
     send(record, done) {
       const one: Held = { record, revision: record.revision ?? 0, done }
-      held.add(one)
+      const place = ++sent
+      held.set(place, one)
       const answer = (error: Error | undefined, deliveredTo: number): void => {
         // Answered already, or cut: the outbox has its answer.
-        if (!held.delete(one)) return
+        if (!held.delete(place)) return
         if (error === undefined && deliveredTo === 0) options.onNoSubscriber?.(record)
         done(error)
       }
@@ -53,10 +56,10 @@ export function localOutlet(port: LocalPort, options: LocalOptions = {}): Outlet
       if (port.cut !== undefined) return port.cut(selector)
       // A port that cannot look into its queues has let all of them go: on the safe side they count as on the wire.
       let mine = 0
-      for (const one of held) {
+      for (const [place, one] of held) {
         if (!isCut(one.record, one.revision, selector)) continue
         mine++
-        held.delete(one)
+        held.delete(place)
         // A purged record is gone from the outbox and the answer is ignored; a swapped one is sent again without what was withdrawn.
         one.done(CUT)
       }
@@ -64,7 +67,7 @@ export function localOutlet(port: LocalPort, options: LocalOptions = {}): Outlet
     },
 
     async close() {
-      for (const one of held) one.done(CLOSED)
+      for (const one of held.values()) one.done(CLOSED)
       held.clear()
     },
   }

@@ -29,6 +29,7 @@ import { GatewayError, UndeliverableError } from '../domain/errors.ts'
 import type { MachineId, OperatorId, OutputId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, DeadLetter, Outbox, OutboxRecord, Outlet, PurgeReason, PurgeSelector, Slot, StorageKeys } from '../domain/ports.ts'
+import { Shelf } from '../domain/shelf.ts'
 import { Arena } from './arena.ts'
 import { clearingEntry, RetainedAway } from './away.ts'
 import { DisclosureCounts, UNKNOWN_CREDENTIAL } from './counts.ts'
@@ -128,7 +129,7 @@ export class DurableOutbox implements Outbox {
   readonly #windows: Windows
   readonly #lanes: Lane[] = []
   /** Records in memory that more than one destination waits for, by sequence number. */
-  readonly #shared = new Map<number, Entry>()
+  readonly #shared = new Shelf<Entry>()
   /** Accepted, not committed. Purged ones stay in line (`gone`), so that callbacks keep their places. */
   #waiting: Entry[] = []
   #waitingGone = 0
