@@ -25,6 +25,8 @@ const JOB: Job = { qos: 1, atOnce: 1, terminals: 50, outputs: 1, yes: 1, tls: fa
 const LOADS = { full: [0.1, 0.25, 0.5, 0.75, 0.9], short: [0.5] } as const
 const HALF = 0.5
 const OVER = 3
+/** What a terminal keeps without an answer when it is too much: many times what clients do by default (Paho: 20). Without a bound the system's socket buffers would hold seconds of it. */
+const UNANSWERED = 1_000
 const WINDOW_MS = 250
 const NEVER_S = 60
 
@@ -195,7 +197,7 @@ async function overload({ sheet, plant, lane, most, lengths: { overMs, afterMs }
   let peak = before
   let next = 0
   const offered = await lane.offer({
-    perSecond: most * OVER, ms: overMs, then: { perSecond: most * HALF, ms: afterMs }, tracked: true,
+    perSecond: most * OVER, ms: overMs, unanswered: UNANSWERED, then: { perSecond: most * HALF, ms: afterMs }, tracked: true,
     each(since) {
       if (since < next) return
       next = since + MEMORY_MS

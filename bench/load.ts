@@ -47,6 +47,8 @@ export interface Figure {
 }
 
 export interface Offer {
+  /** Messages without an answer that a terminal has at most; what is due beyond them waits there. Default: as many as there are packet ids. */
+  readonly unanswered?: number
   readonly perSecond: number
   readonly ms: number
   /** What comes at once behind it; what was due until then and could not be written is forgotten. */
@@ -349,7 +351,7 @@ class Running {
 
   #write(terminal: Terminal): number {
     const { due, client } = terminal
-    const free = Math.min(due.length - terminal.written, IDS - terminal.unacked)
+    const free = Math.min(due.length - terminal.written, (this.#wish.unanswered ?? IDS) - terminal.unacked)
     if (free <= 0 || client.socket.writableLength > UNTAKEN) return 0
     const stamps = due.slice(terminal.written, terminal.written + Math.min(free, AT_ONCE * 4))
     terminal.written += stamps.length

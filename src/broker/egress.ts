@@ -92,6 +92,11 @@ export interface Egress {
 
 /** QoS 0 to a client with more than this unread is dropped: that is what QoS 0 means, and others need not wait. */
 const CONGESTED_BYTES = 1_048_576
+/** How soon somebody who does not read is looked at again. */
+const CONGESTED_MS = 10
+/** Handed to one subscriber in a turn: about 200 messages of the usual size, two milliseconds. */
+const CATCH_UP_BYTES = 131_072
+const CATCH_UP_EACH = 512
 const PACKET_IDS = 65_535
 
 /** An acknowledging recipient sends a packet for each message: as many as it can. */
@@ -443,10 +448,29 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   events.on('clientReady', (client: Client) => {
     const subscriber = door.seatOf(client)?.subscriber
     if (subscriber === undefined || subscriber.seat?.client !== client) return
-    subscriber.live = true
-    // What came while the engine was replaying; it is in the queue already.
-    for (const packet of subscriber.queue.unsent()) client.publish(packet, () => undefined)
+    catchUp(subscriber, subscriber.seat, client)
   })
+
+  /** What was never sent, many in a turn: the engine's own replay sends one. What comes meanwhile lines up behind it. */
+  function catchUp(subscriber: Subscriber, seat: Seat, client: Client): void {
+    const unsent = subscriber.queue.unsent()
+    const some = (): void => {
+      if (subscriber.seat !== seat) return
+      if (seat.guard.unwritten > CONGESTED_BYTES) return void setTimeout(some, CONGESTED_MS).unref()
+      for (let bytes = 0; bytes < CATCH_UP_BYTES;) {
+        const { value: packet } = unsent.next()
+        if (packet === undefined) {
+          subscriber.live = true
+          return
+        }
+        bytes += packet.payload.length + CATCH_UP_EACH
+        client.publish(packet, () => undefined)
+      }
+      setImmediate(some)
+    }
+    some()
+  }
+
   door.open(engine)
   restore()
   const keeper = store === undefined ? undefined : setInterval(() => {

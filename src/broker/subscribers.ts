@@ -234,7 +234,7 @@ export class SubscriberStore extends EmptyPersistence {
   }
 
   override outgoingStream(client: Client): Readable {
-    return Readable.from(this.#given.subscriberOf(client)?.queue.replay() ?? [])
+    return Readable.from(this.#given.subscriberOf(client)?.queue.sent() ?? [])
   }
 
   override createRetainedStreamCombi(filters: readonly string[]): Readable {

@@ -169,16 +169,18 @@ export class OutgoingQueue {
     for (const key of [...this.#packets.keys()]) this.#lose(key)
   }
 
-  /** Everything, also what is added while it is being sent. What was sent before is marked as sent again [MQTT-3.3.1-1]. */
-  *replay(): Generator<QueuedPacket> {
+  /** What was sent before, marked as sent again [MQTT-3.3.1-1]. */
+  *sent(): Generator<QueuedPacket> {
     for (const packet of this.#packets.values()) {
-      if (packet.cmd === 'publish' && packet.messageId !== undefined) packet.dup = true
+      if (packet.messageId === undefined) continue
+      if (packet.cmd === 'publish') packet.dup = true
       yield packet
     }
   }
 
-  unsent(): readonly QueuedPacket[] {
-    return [...this.#packets.values()].filter(({ cmd, messageId }) => cmd === 'publish' && messageId === undefined)
+  /** What was never sent, also what is added while it is being sent. */
+  *unsent(): Generator<QueuedPacket> {
+    for (const packet of this.#packets.values()) if (packet.cmd === 'publish' && packet.messageId === undefined) yield packet
   }
 
   purge(fateOf: FateOf): void {

@@ -57,7 +57,8 @@ export function stateAfter(previous: ConsentState, asked: ConsentState): Consent
   return asked
 }
 
-function play(history: History, event: StoredEvent): void {
+/** One event more, behind all that the history has. */
+export function play(history: History, event: Pick<StoredEvent, 'seq' | 'type' | 'body'>): void {
   if (event.body === undefined || !event.type.startsWith('consent.')) return
   const purpose = event.body['purpose'] as PurposeId
   const before = history.get(purpose)

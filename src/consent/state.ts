@@ -9,7 +9,7 @@ import type { OperatorId, PurposeId } from '../domain/ids.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Clock, ConsentChange, ConsentRow, ConsentStates, Ledger, LedgerType, NoticeGiven, StoredEvent, SubjectStore } from '../domain/ports.ts'
 import type { Policy } from '../domain/policy.ts'
-import { historyOf, isNo, isYes, passesOn, type History, type RulesTurn } from './history.ts'
+import { historyOf, isNo, isYes, passesOn, play, type History, type RulesTurn } from './history.ts'
 import { canonical, isWider, scopeIn, type Scope } from './scope.ts'
 import { sha256 } from './sealing.ts'
 
@@ -149,7 +149,7 @@ export class ConsentTable implements ConsentStates, SubjectStore {
     const { operator, purpose } = change
     const yes = isYes(change.state)
     const scope = yes && this.#policy !== undefined ? this.#scopeOf(this.#policy, purpose) : undefined
-    const seq = this.#ledger.append({
+    const event = {
       type: `consent.${change.state}` as LedgerType,
       subject: { type: 'operator', id: operator },
       body: {
@@ -173,9 +173,12 @@ export class ConsentTable implements ConsentStates, SubjectStore {
         scope_sha256: scope?.sha256,
         scope_event: scope === undefined ? undefined : this.#scopes.get(purpose)?.seq,
       },
-    })
+    } as const
+    const seq = this.#ledger.append(event)
     this.#set(row, purpose, change.state, now, yes ? change.expiresAtMs : undefined, seq)
-    this.#histories.delete(row)
+    // Who changes their mind often is not to wait for all of it to be read each time.
+    const history = this.#histories.get(row)
+    if (history !== undefined) play(history, { ...event, seq })
     return seq
   }
 

@@ -165,6 +165,26 @@ describe('persistent sessions', () => {
     expect(got(again)).toEqual(Array.from({ length: 300 }, (_, index) => `${PLANNING} ${index} q1`))
   })
 
+  it('get thousands that waited in a few turns of the loop: one a turn would never end beside what a busy gateway adds', async () => {
+    const { port, publish } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    for (let index = 0; index < 3_000; index++) await publish(record('planner-co', PLANNING, String(index)))
+    const again = new RawClient(port)
+    open.push({ close: () => again.destroy() })
+    let turns = 0
+    const count = (): void => {
+      turns++
+      if (got(again).length < 3_000) setImmediate(count)
+    }
+    await again.connect('planner-co', { clean: false })
+    count()
+    await until(() => got(again).length >= 3_000)
+    expect(turns).toBeLessThan(1_000)
+    expect(got(again)).toEqual(Array.from({ length: 3_000 }, (_, index) => `${PLANNING} ${index} q1`))
+  })
+
   it('get what comes just as the last waiting message is being sent', async () => {
     let more = 3
     const made: EgressStage = await stage({
