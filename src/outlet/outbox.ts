@@ -1467,8 +1467,8 @@ interface ExpiryRange {
   nextMs: number | undefined
 }
 
-/** Records read from the file for one destination in one group, and the span of row numbers looked at. */
-const READ_RECORDS = 1_024
+/** Records read from the file for one destination in one group, few, so that what comes in meanwhile is answered soon; and the span of row numbers looked at. */
+const READ_RECORDS = 64
 const READ_SPAN = 50_000
 const RETRY_MS_MAX = 5_000
 /** Records looked at for the oldest of a destination: a millisecond or two. */
