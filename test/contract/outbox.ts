@@ -135,9 +135,9 @@ export function outboxContract(name: string, openIn: OpenOutbox): void {
         for (const payload of expected) outbox.accept(record({ payload }))
         expect(outbox.depth).toBe(2_500)
         await committed(outbox)
-        await turns()
+        // More than it hands out in a turn.
+        for (let n = 0; n < 100 && outbox.depth > 0; n++) await turns()
         expect(cloud.payloads).toEqual(expected)
-        await turns()
         expect([outbox.depth, outbox.bytes]).toEqual([0, 0])
       })
 
