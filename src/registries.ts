@@ -9,6 +9,7 @@ import { loadOperators, type LoadedOperators, type OperatorEntry } from './confi
 import { loadRecipients, type LoadedRecipients } from './config/recipients.ts'
 import type { Finding } from './domain/errors.ts'
 import type { MachineId, RecipientId } from './domain/ids.ts'
+import { atOnce, calmly, type Pieces } from './domain/pieces.ts'
 import type { Machine, MachineRegistry } from './domain/ports.ts'
 
 export interface Reloaded {
@@ -45,12 +46,13 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
 
   /** Reads the three files. */
   read(): Read {
-    return this.#withOthers(loadMachines(this.#config.machines))
+    return atOnce(this.#inPieces(loadMachines(this.#config.machines)))
   }
 
   /** The same without holding up messages, however many machines there are. */
   async readAside(): Promise<Read> {
-    return this.#withOthers(await loadMachinesAside(this.#config.machines, this.#ending.signal))
+    const machines = await loadMachinesAside(this.#config.machines, this.#ending.signal)
+    return calmly(this.#inPieces(machines))
   }
 
   /** Ends a reading that is under way. */
@@ -58,9 +60,15 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
     this.#ending.abort()
   }
 
-  #withOthers(machines: LoadedMachines): Read {
+  *#inPieces(machines: LoadedMachines): Pieces<Read> {
     const added = [...(machines.machines?.keys() ?? [])].filter((id) => !this.#machines.has(id))
-    return { machines, operators: loadOperators(this.#config.operators), recipients: loadRecipients(this.#config.recipients), added }
+    yield
+    const operators = loadOperators(this.#config.operators)
+    yield
+    const recipients = loadRecipients(this.#config.recipients)
+    // What takes them into use is a piece of its own.
+    yield
+    return { machines, operators, recipients, added }
   }
 
   /** Puts in force what was read. */
