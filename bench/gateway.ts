@@ -46,8 +46,8 @@ const SCENARIOS: readonly Scenario[] = [
 /** Rounds of the first two, whose figures are promised, and of the others. */
 const ROUNDS = { promised: 7, others: 5, short: 3 } as const
 const SHORT_ROUND_MS = 250
-/** Long enough for the engine to have compiled what is called. */
-const WARM_UP_MS = 400
+/** Long enough for the engine to have compiled what is called; rounds of the long form go on warming up before theirs. */
+const WARM_UP_MS = 1_500
 /** Open files beside the terminals of one lane: this process holds those of all. */
 const SPARE_FILES = 200
 
