@@ -3,7 +3,7 @@
  * for commands that are handed to the other side (downlink.ts); the engine has no router (engine.ts), and `publish` walks over the sessions of the one recipient a record is for. So a recipient whose filter
  * would also match another's topics still gets only its own, and no notice about other clients exists at all.
  *
- * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the socket write itself.
+ * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the write itself, which reaches the socket a turn later.
  * What a record was when it came is noted here (Handover), because the outbox changes its own object when it purges or swaps:
  * one whose revision has moved on is covered, whatever the gate says. What is out on a connection is noted with the connection
  * until it is acknowledged, so that a withdrawal knows which sockets still hold something of it.
@@ -454,9 +454,15 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   /** What was never sent, many in a turn: the engine's own replay sends one. What comes meanwhile lines up behind it. */
   function catchUp(subscriber: Subscriber, seat: Seat, client: Client): void {
     const unsent = subscriber.queue.unsent()
+    let most = CATCH_UP_BYTES
     const some = (): void => {
       if (subscriber.seat !== seat) return
-      if (seat.guard.unwritten > CONGESTED_BYTES) return void setTimeout(some, CONGESTED_MS).unref()
+      // Until all of it is read: the engine closes who never is done with reading for a minute, however steadily they read.
+      if (seat.guard.unwritten > most) {
+        most = 0
+        return void setTimeout(some, CONGESTED_MS).unref()
+      }
+      most = CATCH_UP_BYTES
       for (let bytes = 0; bytes < CATCH_UP_BYTES;) {
         const { value: packet } = unsent.next()
         if (packet === undefined) {
@@ -474,7 +480,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   door.open(engine)
   restore()
   const keeper = store === undefined ? undefined : setInterval(() => {
-    for (const { live, queue } of subscribers.all()) if (live) queue.keepOld()
+    // Also of those that are still catching up: what they have not read must not take the room of all other recipients.
+    for (const { seat, queue } of subscribers.all()) if (seat !== undefined) queue.keepOld()
   }, KEEP_MS).unref()
 
   /** What a former run left: sessions without a connection, and retained copies. */

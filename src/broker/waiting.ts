@@ -169,16 +169,21 @@ export class OutgoingQueue {
     for (const key of [...this.#packets.keys()]) this.#lose(key)
   }
 
-  /** What was sent before, marked as sent again [MQTT-3.3.1-1]. */
+  /**
+   * What was sent before, marked as sent again [MQTT-3.3.1-1], and what stands in between: after a crash nobody knows the ids of some that
+   * were sent, and they are not to come behind those whose ids are known. [G5]
+   */
   *sent(): Generator<QueuedPacket> {
-    for (const packet of this.#packets.values()) {
-      if (packet.messageId === undefined) continue
-      if (packet.cmd === 'publish') packet.dup = true
+    let last = -1
+    for (const key of this.#byId.values()) last = Math.max(last, key)
+    for (const [key, packet] of this.#packets) {
+      if (key > last) return
+      if (packet.cmd === 'publish' && packet.messageId !== undefined) packet.dup = true
       yield packet
     }
   }
 
-  /** What was never sent, also what is added while it is being sent. */
+  /** What has no id yet, also what is added while it is being sent. */
   *unsent(): Generator<QueuedPacket> {
     for (const packet of this.#packets.values()) if (packet.cmd === 'publish' && packet.messageId === undefined) yield packet
   }

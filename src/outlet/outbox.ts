@@ -843,7 +843,8 @@ export class DurableOutbox implements Outbox {
 
   /** Reads on in the file for a destination that is behind. */
   #read(lane: Lane, stored: readonly Entry[], last: number, now: number): void {
-    const limit = Math.min(lane.room, READ_RECORDS)
+    // More than came in, or a destination that is behind would stay behind for as long as much comes in.
+    const limit = Math.min(lane.room, READ_RECORDS + stored.length)
     const to = Math.min(lane.next + READ_SPAN - 1, last)
     let bytes = lane.bytes - lane.unansweredBytes
     lane.after = to + 1
@@ -1467,7 +1468,7 @@ interface ExpiryRange {
   nextMs: number | undefined
 }
 
-/** Records read from the file for one destination in one group, few, so that what comes in meanwhile is answered soon; and the span of row numbers looked at. */
+/** Records read from the file for one destination in one group, few beside what came in, so that it is answered soon; and the span of row numbers looked at. */
 const READ_RECORDS = 64
 const READ_SPAN = 50_000
 const RETRY_MS_MAX = 5_000

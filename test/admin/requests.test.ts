@@ -4,8 +4,12 @@ import * as fc from 'fast-check'
 import { readFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
+import stringifyCompiler from '@fastify/fast-json-stringify-compiler'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse as parseYaml } from 'yaml'
+import type { Control } from '../../src/admin/control.ts'
+import { adminRoutes, HEALTH, READINESS } from '../../src/admin/routes.ts'
+import type { Tokens } from '../../src/admin/tokens.ts'
 import { GatewayError } from '../../src/domain/errors.ts'
 import { createLog } from '../../src/log.ts'
 import { createMetrics } from '../../src/metrics.ts'
@@ -23,6 +27,15 @@ async function send(method: 'GET' | 'POST' | 'DELETE' | 'PUT', url: string, payl
   const headers = { authorization: `Bearer ${on.tokens.admin}`, ...(payload === undefined ? {} : { 'content-type': type }) }
   return on.admin.inject({ method, url, headers, ...(payload === undefined ? {} : { payload }) })
 }
+
+test('of every answer the shaper can be made: the server makes each when the first such answer leaves', () => {
+  const compile = stringifyCompiler()({}, {})
+  const answers = adminRoutes({} as Control, {} as Tokens).flatMap(({ id, answer: { schema } }) => (schema === undefined ? [] : [{ id, schema }]))
+  expect(answers.length).toBeGreaterThan(20)
+  for (const { id, schema } of [...answers, { id: 'health', schema: HEALTH }, { id: 'readiness', schema: READINESS }]) {
+    expect(() => compile({ method: 'GET', url: '/', httpStatus: '200', schema }), id).not.toThrow()
+  }
+})
 
 describe('problems [RFC 9457]', () => {
   // prettier-ignore

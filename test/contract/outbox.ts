@@ -141,6 +141,20 @@ export function outboxContract(name: string, openIn: OpenOutbox): void {
         expect([outbox.depth, outbox.bytes]).toEqual([0, 0])
       })
 
+      test('a destination that is behind catches up beside groups of any size', async () => {
+        const outbox = open()
+        const cloud = new TestOutlet('cloud', true)
+        for (let n = 0; n < 1_000; n++) outbox.accept(record({ payload: `old ${n}` }))
+        await committed(outbox)
+        outbox.attach(cloud)
+        for (let group = 0; group < 40; group++) {
+          for (let n = 0; n < 200; n++) outbox.accept(record({ payload: `new ${group} ${n}` }))
+          await committed(outbox)
+          await turns()
+        }
+        expect(cloud.payloads.length).toBe(9_000)
+      })
+
       test('the caller may overwrite its buffers and its record after accept', async () => {
         const outbox = open()
         const cloud = new TestOutlet('cloud')
