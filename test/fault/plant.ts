@@ -517,6 +517,8 @@ export interface ReaderOptions {
 export class Reader {
   readonly user: 'oem-cloud' | 'site-planner'
   readonly arrivals: Arrival[] = []
+  /** Markers of all that arrived. */
+  readonly seen = new Set<number>()
   /** PUBLISHes that were not duplicates of an earlier one on this session, by DUP. */
   canaries = 0
   closes = 0
@@ -566,10 +568,6 @@ export class Reader {
     this.#line?.socket.destroy()
   }
 
-  get seen(): Set<number> {
-    return new Set(this.arrivals.map(({ marker }) => marker))
-  }
-
   #arrived(first: number, body: Buffer, connection: number): void {
     const kind = first >> 4
     if (kind === 9) return this.#granted?.()
@@ -581,7 +579,11 @@ export class Reader {
     const id = qos > 0 ? body.readUInt16BE(topicEnd) : 0
     if (body.includes(CANARY)) this.canaries++
     // [MQTT-4.3.3-2] QoS 2: the same id before its PUBREL is the same message.
-    if (qos < 2 || !this.#received.has(id)) this.arrivals.push({ marker: markerOf(payload), connection, atMs: Date.now() })
+    if (qos < 2 || !this.#received.has(id)) {
+      const marker = markerOf(payload)
+      this.arrivals.push({ marker, connection, atMs: Date.now() })
+      this.seen.add(marker)
+    }
     if (this.#options.mute === true) return undefined
     if (qos === 1) this.#line?.send({ cmd: 'puback', messageId: id })
     if (qos === 2) {
