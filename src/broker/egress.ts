@@ -3,7 +3,8 @@
  * for commands that are handed to the other side (downlink.ts); the engine has no router (engine.ts), and `publish` walks over the sessions of the one recipient a record is for. So a recipient whose filter
  * would also match another's topics still gets only its own, and no notice about other clients exists at all.
  *
- * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the write itself, which reaches the socket a turn later.
+ * A record is asked for at the gate at each hand-over: live, queued and retained. For QoS 0 that is the write itself, which reaches the
+ * socket a turn later.
  * What a record was when it came is noted here (Handover), because the outbox changes its own object when it purges or swaps:
  * one whose revision has moved on is covered, whatever the gate says. What is out on a connection is noted with the connection
  * until it is acknowledged, so that a withdrawal knows which sockets still hold something of it.

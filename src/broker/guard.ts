@@ -554,7 +554,7 @@ export class Guard<Session> extends Duplex {
     return !this.#wantsDrain
   }
 
-  /** A slab is given away with every flush and grows with what is written in one tick. */
+  /** A slab is given away with every flush and grows with what is written in one turn. */
   #makeRoom(size: number): void {
     if (this.#filled > 0) {
       this.#slabSize = Math.min(SLAB_MAX, this.#slabSize * 2)

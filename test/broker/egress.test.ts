@@ -3,7 +3,7 @@ import { generate } from 'mqtt-packet'
 import type { Packet } from 'mqtt-packet'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { OperatorId } from '../../src/domain/ids.ts'
-import type { OutboxRecord } from '../../src/domain/ports.ts'
+import type { OutboxRecord, SessionStore } from '../../src/domain/ports.ts'
 import { RawClient, account, client, pause, publishPacket, record, startEgress, until } from './stage.ts'
 import type { EgressStage } from './stage.ts'
 
@@ -183,6 +183,27 @@ describe('persistent sessions', () => {
     await until(() => got(again).length >= 3_000)
     expect(turns).toBeLessThan(1_000)
     expect(got(again)).toEqual(Array.from({ length: 3_000 }, (_, index) => `${PLANNING} ${index} q1`))
+  })
+
+  it('take no room from others while they catch up: what came meanwhile goes into the store, and the outbox has its answer', async () => {
+    const stored = new Set<number>()
+    const store: SessionStore = {
+      sessions: () => [], retained: () => [], save: (_session, done) => done(undefined), forget: () => undefined, hold: () => undefined, retain: () => undefined, unretain: () => undefined,
+      put: (_key, { place }) => void stored.add(place), remove: (_key, place) => void stored.delete(place),
+    }
+    const { port, publish } = await stage({ store, limits: { drainTimeMs: 60_000 } })
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    // More than the system's buffers hold for who does not read.
+    for (let index = 0; index < 60; index++) await publish(record('planner-co', PLANNING, Buffer.alloc(250_000)))
+    const again = new RawClient(port)
+    open.push({ close: () => again.destroy() })
+    await again.connect('planner-co', { clean: false })
+    again.socket.pause()
+    await pause(100)
+    expect(await Promise.race([publish(record('planner-co', PLANNING, 'late')), pause(6_000).then(() => 'no answer')])).toBe(1)
+    expect(stored.size).toBeGreaterThan(0)
   })
 
   it('get what comes just as the last waiting message is being sent', async () => {

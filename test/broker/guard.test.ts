@@ -160,6 +160,24 @@ describe('acknowledgements', () => {
   })
 })
 
+describe('writing', () => {
+  it('what the engine delivers in one turn of the loop, each from an immediate of its own, leaves in one write', async () => {
+    const writes: string[] = []
+    const socket = new Duplex({
+      read: () => undefined,
+      write(chunk: Buffer, _encoding, done) {
+        writes.push(String(chunk))
+        done()
+      },
+    })
+    const guard = guardOn(socket as ConstructorParameters<typeof Guard>[0], {}, [])
+    for (const word of ['one ', 'two ', 'three ']) setImmediate(() => guard.write(word))
+    await pause(20)
+    expect(writes).toEqual(['one two three '])
+    guard.destroy()
+  })
+})
+
 describe('memory', () => {
   it('announcing much costs no memory', async () => {
     await using stage = await startIngress()

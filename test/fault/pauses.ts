@@ -9,10 +9,8 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 const file = process.env['PARAPET_PAUSES'] ?? ''
 let [clock, cpu] = [performance.now(), used()]
 let worst = { clockMs: 0, cpuMs: 0 }
-// Seldom enough not to be a load itself: with a look each millisecond a busy gateway's worst moments were twice as long.
-const EVERY_MS = 5
-const RESOLUTION_MS = 10
-const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+const everyMs = Number(process.env['PARAPET_PAUSES_EVERY'] ?? 1)
+const delays = monitorEventLoopDelay({ resolution: everyMs })
 delays.enable()
 
 function used(): number {
@@ -24,11 +22,11 @@ setInterval(() => {
   const [now, nowCpu] = [performance.now(), used()]
   worst = { clockMs: Math.max(worst.clockMs, now - clock), cpuMs: Math.max(worst.cpuMs, nowCpu - cpu) }
   ;[clock, cpu] = [now, nowCpu]
-}, EVERY_MS).unref()
+}, everyMs).unref()
 
 process.on('SIGUSR2', () => {
   // What is kept is the time between two looks; the interval itself is no delay.
-  const p99Ms = delays.count === 0 ? 0 : Math.max(0, delays.percentile(99) / 1e6 - RESOLUTION_MS)
+  const p99Ms = delays.count === 0 ? 0 : Math.max(0, delays.percentile(99) / 1e6 - everyMs)
   writeFileSync(`${file}.new`, JSON.stringify({ ...worst, p99Ms }))
   renameSync(`${file}.new`, file)
   worst = { clockMs: 0, cpuMs: 0 }

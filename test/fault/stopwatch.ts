@@ -15,15 +15,18 @@ export interface Pauses {
 export class Stopwatch {
   readonly #plant: Plant
   readonly #file: string
+  readonly #everyMs: number
 
-  constructor(plant: Plant) {
+  /** @param everyMs  how often it looks: what goes on between two looks counts as one pause, and under full load a look each millisecond is a load itself */
+  constructor(plant: Plant, everyMs = 1) {
     this.#plant = plant
+    this.#everyMs = everyMs
     this.#file = join(plant.folder.file('.'), 'pauses.json')
   }
 
   /** What the gateway must be started with. */
   get options(): Pick<StartOptions, 'nodeOptions' | 'env'> {
-    return { nodeOptions: ['--import', join(PROJECT, 'test/fault/pauses.ts')], env: { PARAPET_PAUSES: this.#file } }
+    return { nodeOptions: ['--import', join(PROJECT, 'test/fault/pauses.ts')], env: { PARAPET_PAUSES: this.#file, PARAPET_PAUSES_EVERY: String(this.#everyMs) } }
   }
 
   /** Since the last time. */
