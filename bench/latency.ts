@@ -31,6 +31,8 @@ const LOOK_MS = 5
 const UNANSWERED = 1_000
 const WINDOW_MS = 250
 const NEVER_S = 60
+/** After what counts as recovered. */
+const REST_MS = 1_000
 
 interface Lengths {
   readonly rounds: number
@@ -215,15 +217,18 @@ async function overload({ sheet, plant, lane, most, lengths: { overMs, afterMs }
 
 const MEMORY_MS = 100
 
-/** Seconds until a quarter of a second begins in which no more than one message in a hundred took longer than 20 ms, and no later one has more. */
+/**
+ * Seconds until the 99th percentile of all that follows is at most 20 ms, in quarters of one; a second must follow. One pause of the
+ * collector later on is part of how it was before as well, so it is the rest that is judged, not its worst quarter.
+ */
 function recoveredAfter({ slowAtMs, acked, ackedBefore }: Offered, overMs: number, afterMs: number): number {
   const windows = Math.ceil(afterMs / WINDOW_MS)
   const allowed = (acked.totalCount - ackedBefore) / windows / 100
-  const counts = Array.from({ length: windows }, () => 0)
+  const slow = Array.from({ length: windows }, () => 0)
   for (const atMs of slowAtMs) {
     const window = Math.floor((atMs - overMs) / WINDOW_MS)
-    if (window >= 0) counts[Math.min(window, windows - 1)]!++
+    if (window >= 0) slow[Math.min(window, windows - 1)]!++
   }
-  const last = counts.findLastIndex((count) => count > allowed)
-  return last === windows - 1 ? NEVER_S : rounded(((last + 1) * WINDOW_MS) / 1_000)
+  const first = slow.findIndex((_, from) => slow.slice(from).reduce((sum, count) => sum + count, 0) <= allowed * (windows - from))
+  return first === -1 || (windows - first) * WINDOW_MS < REST_MS ? NEVER_S : rounded((first * WINDOW_MS) / 1_000)
 }

@@ -29,7 +29,7 @@ import type { CommandDone } from './downlink.ts'
 import { createEngine } from './engine.ts'
 import type { OutgoingPacket } from './engine.ts'
 import type { GuardLimits } from './guard.ts'
-import { Handovers, handoverOf, hasMoved, isTracked, letGoOf, packetOf, publishFrame, recordOf } from './handover.ts'
+import { Handovers, handoverOf, hasMoved, isTracked, letGoOf, numberedFrame, packetOf, publishFrame, recordOf } from './handover.ts'
 import type { Handover } from './handover.ts'
 import { admitRecipient, recipientIdentity } from './identify.ts'
 import type { Credentials, RecipientAccount, RecipientDirectory, Via } from './identify.ts'
@@ -452,8 +452,12 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
     catchUp(subscriber, subscriber.seat, client)
   })
 
-  /** What was never sent, many in a turn: the engine's own replay sends one. What comes meanwhile lines up behind it. */
+  /**
+   * [MQTT-4.4.0-1] What was sent and not acknowledged, then what was never sent; many in a turn: the engine's own replay, which finds
+   * nothing, sends one. What comes meanwhile lines up behind it.
+   */
   function catchUp(subscriber: Subscriber, seat: Seat, client: Client): void {
+    const sent = subscriber.queue.sent()
     const unsent = subscriber.queue.unsent()
     let most = CATCH_UP_BYTES
     const some = (): void => {
@@ -465,17 +469,31 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
       }
       most = CATCH_UP_BYTES
       for (let bytes = 0; bytes < CATCH_UP_BYTES;) {
-        const { value: packet } = unsent.next()
+        const { value: again } = sent.next()
+        const packet = again ?? unsent.next().value
         if (packet === undefined) {
           subscriber.live = true
           return
         }
-        bytes += packet.payload.length + CATCH_UP_EACH
-        client.publish(packet, () => undefined)
+        bytes += (packet.cmd === 'publish' ? packet.payload.length : 0) + CATCH_UP_EACH
+        if (again === undefined) client.publish(packet, () => undefined)
+        else sendAgain(seat, again)
       }
       setImmediate(some)
     }
     some()
+  }
+
+  /** As the engine's replay would, under the id that it has or, if nobody knows that any more, the next one. */
+  function sendAgain({ client, guard, subscriber: { queue } }: Seat, packet: QueuedPacket): void {
+    if (packet.cmd === 'publish' && authorizeForward(client, packet) === null) return void queue.clear(packet)
+    if (packet.messageId === undefined) {
+      const ids = client as unknown as { _nextId: number }
+      queue.update({ ...packet, messageId: ids._nextId })
+      ids._nextId = (ids._nextId % PACKET_IDS) + 1
+    }
+    noteSent(client, packet)
+    guard.write(numberedFrame(packet, packet.messageId!))
   }
 
   door.open(engine)

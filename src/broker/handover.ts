@@ -92,12 +92,21 @@ export function packetOf({ topic }: OutboxRecord, payload: Buffer, qos: 0 | 1 | 
 
 /** [MQTT-3.3] A whole PUBLISH at QoS 0; retain is 1 only for a copy that a new subscription brings [MQTT-3.3.1-8, MQTT-3.3.1-9]. */
 export function publishFrame(topic: string, payload: Uint8Array, retain: boolean): Buffer {
+  return frameOf(retain ? 0x31 : 0x30, topic, undefined, payload)
+}
+
+/** [MQTT-3.3] [MQTT-3.6] What a session is sent under a packet id: a whole PUBLISH at QoS 1 or 2, or a PUBREL. */
+export function numberedFrame({ cmd, topic, payload, qos, dup }: Pick<PublishPacket, 'topic' | 'payload' | 'qos' | 'dup'> & { readonly cmd: string }, id: number): Buffer {
+  return cmd === 'pubrel' ? Buffer.from([0x62, 2, id >> 8, id & 0xff]) : frameOf(0x30 | (dup ? 8 : 0) | (qos << 1), topic, id, payload as Buffer)
+}
+
+function frameOf(first: number, topic: string, id: number | undefined, payload: Uint8Array): Buffer {
   const topicBytes = Buffer.byteLength(topic)
-  const length = 2 + topicBytes + payload.length
+  const length = 2 + topicBytes + (id === undefined ? 0 : 2) + payload.length
   const lengthBytes = length < 0x80 ? 1 : length < 0x4000 ? 2 : length < 0x20_0000 ? 3 : 4
   const frame = Buffer.allocUnsafe(1 + lengthBytes + length)
   let at = 0
-  frame[at++] = retain ? 0x31 : 0x30
+  frame[at++] = first
   for (let rest = length; ; rest >>>= 7) {
     if (rest < 0x80) {
       frame[at++] = rest
@@ -107,6 +116,7 @@ export function publishFrame(topic: string, payload: Uint8Array, retain: boolean
   }
   at = frame.writeUInt16BE(topicBytes, at)
   at += frame.write(topic, at)
+  if (id !== undefined) at = frame.writeUInt16BE(id, at)
   frame.set(payload, at)
   return frame
 }

@@ -233,10 +233,6 @@ export class SubscriberStore extends EmptyPersistence {
     return Promise.resolve(this.#given.subscriberOf(client)?.queue.clear(packet))
   }
 
-  override outgoingStream(client: Client): Readable {
-    return Readable.from(this.#given.subscriberOf(client)?.queue.sent() ?? [])
-  }
-
   override createRetainedStreamCombi(filters: readonly string[]): Readable {
     return Readable.from(this.#given.retained.matching(filters))
   }

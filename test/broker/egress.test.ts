@@ -185,6 +185,32 @@ describe('persistent sessions', () => {
     expect(got(again)).toEqual(Array.from({ length: 3_000 }, (_, index) => `${PLANNING} ${index} q1`))
   })
 
+  it('get again, in a few turns as well, what they were sent and did not acknowledge: under its ids, in its order, before what came meanwhile', async () => {
+    const { port, publish } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await Promise.all(Array.from({ length: 3_000 }, (_, index) => publish(record('planner-co', PLANNING, String(index)))))
+    await until(() => got(first).length === 3_000)
+    const idsOf = (client: RawClient): unknown[] => client.packets.flatMap((packet) => (packet.cmd === 'publish' ? [packet.messageId] : []))
+    const ids = idsOf(first)
+    first.destroy()
+    await pause(30)
+    for (let index = 3_000; index < 3_010; index++) await publish(record('planner-co', PLANNING, String(index)))
+    const again = new RawClient(port)
+    open.push({ close: () => again.destroy() })
+    let turns = 0
+    const count = (): void => {
+      turns++
+      if (got(again).length < 3_010) setImmediate(count)
+    }
+    await again.connect('planner-co', { clean: false })
+    count()
+    await until(() => got(again).length >= 3_010)
+    expect(turns).toBeLessThan(1_000)
+    expect(got(again)).toEqual(Array.from({ length: 3_010 }, (_, index) => `${PLANNING} ${index} q1${index < 3_000 ? ' dup' : ''}`))
+    expect(idsOf(again).slice(0, 3_000)).toEqual(ids)
+    expect(new Set(idsOf(again)).size).toBe(3_010)
+  })
+
   it('take no room from others while they catch up: what came meanwhile goes into the store, and the outbox has its answer', async () => {
     const stored = new Set<number>()
     const store: SessionStore = {

@@ -502,6 +502,8 @@ export interface Arrival {
   readonly id?: string | undefined
   /** When it came, by this process's wall clock. */
   readonly atMs?: number | undefined
+  /** At a local recipient: the last level of the topic, the machine's pseudonym. */
+  readonly from?: string | undefined
 }
 
 export interface ReaderOptions {
@@ -528,6 +530,7 @@ export class Reader {
   #granted: (() => void) | undefined
   /** QoS 2: received, not released. */
   readonly #received = new Set<number>()
+  readonly #names = new Map<string, string>()
 
   constructor(user: 'oem-cloud' | 'site-planner', options: ReaderOptions = {}) {
     this.user = user
@@ -581,7 +584,7 @@ export class Reader {
     // [MQTT-4.3.3-2] QoS 2: the same id before its PUBREL is the same message.
     if (qos < 2 || !this.#received.has(id)) {
       const marker = markerOf(payload)
-      this.arrivals.push({ marker, connection, atMs: Date.now() })
+      this.arrivals.push({ marker, connection, atMs: Date.now(), from: this.#nameOf(body.toString('latin1', 2, topicEnd)) })
       this.seen.add(marker)
     }
     if (this.#options.mute === true) return undefined
@@ -591,6 +594,13 @@ export class Reader {
       this.#line?.send({ cmd: 'pubrec', messageId: id })
     }
     return undefined
+  }
+
+  /** One text for all messages of a machine, or a long run would keep millions. */
+  #nameOf(topic: string): string {
+    let name = this.#names.get(topic)
+    if (name === undefined) this.#names.set(topic, (name = topic.slice(topic.lastIndexOf('/') + 1)))
+    return name
   }
 
   #release(id: number): void {
