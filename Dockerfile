@@ -17,7 +17,9 @@ RUN npm ci --omit=dev --omit=optional --ignore-scripts && npm cache clean --forc
 
 FROM node:26.10-bookworm-slim
 # The compiled form of the sources is kept on the volume: the second start takes a third of the time.
+# More room for messages under way (64 MB, three times): under much load they are gone before the collector copies them a second time.
 ENV NODE_ENV=production \
+    NODE_OPTIONS=--max-semi-space-size=64 \
     NODE_COMPILE_CACHE=/data/compile-cache
 WORKDIR /app
 # Whatever the process can write is in /data; its own code and packages belong to root.

@@ -21,6 +21,8 @@ export { pause, until }
 
 /** Stands in every field that no output names. */
 export const CANARY = 'CANARY-7f3a'
+/** As image, unit and `npm start` have it. */
+const AS_SHIPPED = ['--max-semi-space-size=64']
 /** Messages of one machine have markers machine * SPAN + 1, + 2, … */
 export const SPAN = 1_000_000
 
@@ -100,7 +102,7 @@ export class Plant {
   async start({ point, fileKib, set = [], warm = true, env = {}, nodeOptions = [] }: StartOptions = {}): Promise<void> {
     const settings = [...FREE_PORTS, 'trial=true', 'log.level=warn', 'limits.messages_per_second=100000', 'limits.unanswered=256', ...(this.#options.data === undefined ? [] : [`data=${this.#options.data}`]), ...(this.#options.set ?? []), ...set].flatMap((one) => ['--set', one])
     const preload = point === undefined ? [] : ['--import', join(import.meta.dirname, 'points.ts')]
-    const command = [process.execPath, ...nodeOptions, ...preload, join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', this.folder.file('gateway.yaml'), ...settings]
+    const command = [process.execPath, ...AS_SHIPPED, ...nodeOptions, ...preload, join(PROJECT, 'src/main.ts'), 'serve', '--trial', '--config', this.folder.file('gateway.yaml'), ...settings]
     // SIGXFSZ is ignored, so that the write fails with EFBIG instead of ending the process.
     const line = fileKib === undefined ? command : ['/bin/sh', '-c', `trap '' XFSZ; ulimit -S -f ${fileKib * KIB_BLOCKS}; exec "$@"`, 'sh', ...command]
     if (warm) mkdirSync(CACHE, { recursive: true })
