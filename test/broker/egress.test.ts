@@ -211,6 +211,23 @@ describe('persistent sessions', () => {
     expect(new Set(idsOf(again)).size).toBe(3_010)
   })
 
+  it('do not get again what may not leave any more, and forget it; the rest comes at its QoS', async () => {
+    const refused = new Set<string>()
+    const { port, publish, egress } = await stage({ gate: ({ payload }) => !refused.has(Buffer.from(payload).toString()) })
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 2 }], { clean: false })
+    const records = ([['one', 1], ['two', 2], ['three', 1], ['four', 2]] as const).map(([payload, qos]) => record('planner-co', PLANNING, payload, { qos }))
+    await Promise.all(records.map((each) => publish(each)))
+    await until(() => got(first).length === 4)
+    first.destroy()
+    await pause(30)
+    for (const payload of ['one', 'two']) refused.add(payload)
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length >= 2)
+    await pause(30)
+    expect(got(again)).toEqual([`${PLANNING} three q1 dup`, `${PLANNING} four q2 dup`])
+    expect(egress.waiting().map(({ records: waiting }) => waiting)).toEqual([2])
+  })
+
   it('take no room from others while they catch up: what came meanwhile goes into the store, and the outbox has its answer', async () => {
     const stored = new Set<number>()
     const store: SessionStore = {
