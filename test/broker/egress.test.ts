@@ -523,6 +523,20 @@ describe('a withdrawal', () => {
     await prompt.endAsync()
   })
 
+  it('knows what a connection was sent again, too', async () => {
+    const { port, publish, egress } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    await publish(ofAnna('one', null))
+    await until(() => got(first).length === 1)
+    first.destroy()
+    await pause(30)
+    const again = await subscriber(port, 'planner-co', [], { clean: false })
+    await until(() => got(again).length === 1)
+    const { purged, cut } = egress.purge(({ subjects }) => subjects.includes('op-anna' as OperatorId))
+    expect([purged, await cut()]).toEqual([1, 1])
+    await again.closed
+  })
+
   it('takes nothing from a persistent session that is not covered: it comes back to the rest', async () => {
     const made = await stage(openGate)
     const first = await subscriber(made.port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
