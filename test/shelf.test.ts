@@ -31,6 +31,36 @@ test('it is a Map from numbers', () => {
   }))
 })
 
+test('the same in a crowd: numbers of any size, many at a time, whole runs that come and go', () => {
+  const keys = fc.oneof(fc.maxSafeNat(), fc.integer({ min: 0, max: 300 }).map((n) => n * 2 ** 32), fc.integer({ min: 0, max: 3_000 }))
+  const runs = fc.array(fc.record({ goes: fc.boolean(), from: keys, length: fc.integer({ min: 1, max: 400 }) }), { minLength: 1, maxLength: 30 })
+  fc.assert(fc.property(runs, (list) => {
+    const [shelf, map] = [new Shelf<number>(), new Map<number, number>()]
+    for (const { goes, from, length } of list) {
+      for (let key = from; key < from + length && Number.isSafeInteger(key); key++) {
+        if (goes) expect(shelf.delete(key)).toBe(map.delete(key))
+        else {
+          shelf.set(key, key + 1)
+          map.set(key, key + 1)
+        }
+      }
+      expect(shelf.size).toBe(map.size)
+      expect(shelf.lastKey).toBe([...map.keys()].at(-1))
+    }
+    for (const key of map.keys()) expect(shelf.get(key)).toBe(key + 1)
+    expect([...shelf]).toEqual([...map])
+  }), { numRuns: 200 })
+})
+
+test('a shelf that was long is as good as new when all has gone', () => {
+  const shelf = new Shelf<number>()
+  for (const round of [1, 2]) {
+    for (let key = 0; key < 20_000; key++) shelf.set(key * round, key)
+    for (let key = 0; key < 20_000; key++) expect(shelf.delete(key * round)).toBe(true)
+    expect([shelf.size, shelf.lastKey, [...shelf]]).toEqual([0, undefined, []])
+  }
+})
+
 test('what comes and goes while it is walked is seen and not seen, as with a Map', () => {
   fc.assert(fc.property(fc.uniqueArray(fc.integer({ min: 0, max: 50 }), { minLength: 1 }), fc.array(fc.tuple(fc.integer({ min: 0, max: 50 }), fc.boolean()), { maxLength: 60 }), (keys, changes) => {
     const walk = (one: Shelf<string> | Map<number, string>): string[] => {

@@ -2,11 +2,12 @@
  * What went out on one connection and waits for an answer, read from the bytes as they leave. The engine takes any acknowledgement
  * for any message; with this the guard knows which one is due.
  */
+import { Shelf } from '../domain/shelf.ts'
 import { Packet } from './conformance.ts'
 
 export class Unacknowledged {
   /** Packet id -> kind of the packet that is due. At most as many as there are ids: 65,535. */
-  readonly #due = new Map<number, number>()
+  readonly #due = new Shelf<number>()
 
   // Where the reader is in the packet that is leaving.
   #part: Part = Part.first

@@ -18,7 +18,7 @@ export class OutgoingQueue {
   readonly #session: string
   readonly #packets = new Shelf<QueuedPacket>()
   /** Packet id -> key in #packets. */
-  readonly #byId = new Map<number, number>()
+  readonly #byId = new Shelf<number>()
   /** By key in #packets: held, and for how many rounds of `keepOld`. */
   readonly #held = new Shelf<{ readonly handover: Handover; isOld: boolean }>()
   /** Kept, but under no packet id yet: it is written when the session leaves. */
@@ -51,7 +51,7 @@ export class OutgoingQueue {
 
   /** The packet id after the one given last, when any is in use. */
   get freeId(): number | undefined {
-    const last = [...this.#byId.keys()].at(-1)
+    const last = this.#byId.lastKey
     return last === undefined ? undefined : (last % 65_535) + 1
   }
 

@@ -112,7 +112,7 @@ export class RetainedAway {
 
   /** After COMMIT; after ROLLBACK everything is still to be written. */
   settle(): void {
-    this.#fresh.clear()
+    if (this.isDue) this.#fresh.clear()
   }
 
   /** Numbers of the envelopes that the rows lie in. */

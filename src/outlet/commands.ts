@@ -138,6 +138,8 @@ export class Commands implements CommandStore {
 
   /** After COMMIT. True when somebody waited for it. */
   settle(): boolean {
+    // After nearly every group there is nothing, and to clear an empty Map makes a table for it, among the old objects.
+    if (!this.isDue && this.#waiters.length === 0) return false
     const isAwaited = this.#waiters.length > 0
     this.#answer(undefined)
     for (const [key, terminal] of this.#saves) {

@@ -171,6 +171,8 @@ export class Sessions implements SessionStore {
 
   /** After COMMIT. True when somebody waited for it. */
   settle(): boolean {
+    // After nearly every group there is nothing, and to clear an empty Map makes a table for it, among the old objects.
+    if (!this.isDue && this.#savers.length === 0) return false
     const isAwaited = this.#savers.length > 0
     this.#answer(undefined)
     for (const [key, session] of this.#saves) if (session === null) this.#stored.delete(SESSION + key)

@@ -199,8 +199,8 @@ export class Windows {
         if (this.#newest.get(name) === entry) this.#newest.delete(name)
       }
     }
-    this.#written = []
-    this.#before.clear()
+    if (this.#written.length > 0) this.#written = []
+    if (this.#before.size > 0) this.#before.clear()
     for (const all of [this.#newest, this.#finishing, this.#marks]) for (const [name, entry] of all) if (entry.gone) all.delete(name)
   }
 
