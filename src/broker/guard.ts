@@ -575,7 +575,12 @@ export class Guard<Session> extends Duplex {
 
   readonly #flush = (): void => {
     this.#flushing = false
-    if (this.#dead || this.destroyed) return
+    this.flush()
+  }
+
+  /** Hands over what was gathered, without waiting for the end of the turn. */
+  flush(): void {
+    if (this.#dead || this.destroyed || this.#filled === 0) return
     if (this.#filled < this.#slabSize / 4 && this.#slabSize > SLAB_MIN) this.#slabSize /= 2
     this.#hand()
     if (!this.#socket.writableNeedDrain) this.#drained()

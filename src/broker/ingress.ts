@@ -333,7 +333,10 @@ export async function createIngress(options: IngressOptions): Promise<Ingress> {
       answered += next.answers.length
       if (onAcknowledged !== undefined) tell(next, onAcknowledged)
     }
-    if (answered > 0 && !terminal.left) terminal.guard.answered(answered)
+    if (answered === 0 || terminal.left) return
+    // A turn later it would wait for all that comes in meanwhile.
+    terminal.guard.flush()
+    terminal.guard.answered(answered)
   }
 
   function tell({ answers, cameMs: batchMs, waitedSinceMs }: Batch, acknowledged: (ms: number, messages: number) => void): void {

@@ -166,6 +166,12 @@ export class DurableOutbox implements Outbox {
   #immediate: NodeJS.Immediate | undefined
   #countTimer: NodeJS.Timeout | undefined
   #savedAt = -Infinity
+  /**
+   * The share of what it could get that a destination behind gets in a group. Each record makes work for the turn of the loop that
+   * follows, and terminals wait for it: less after a long turn. What the disk took is not counted, for more records hardly lengthen it.
+   */
+  #pace = 1
+  #flushedAt = -Infinity
   #probeTimer: NodeJS.Timeout | undefined
   readonly #sweepTimer: NodeJS.Timeout | undefined
   #sweeps = 0
@@ -602,6 +608,8 @@ export class DurableOutbox implements Outbox {
     this.#immediate = undefined
     this.#countTimer = undefined
     if (this.#reason !== undefined && !this.#draining) return
+    const isLong = this.#clock.monotonic() - this.#flushedAt > LONG_TURN_MS
+    this.#pace = isLong ? Math.max(PACE_LEAST, this.#pace - PACE_DOWN) : Math.min(1, this.#pace + PACE_UP)
     // Callbacks accept more; that is for the next turn, or a busy gateway would never come back to its sockets.
     let left = this.#waiting.length
     do {
@@ -609,6 +617,7 @@ export class DurableOutbox implements Outbox {
       if (size === undefined) return
       left -= size
     } while (left > 0 && this.healthy && !this.#closed)
+    this.#flushedAt = this.#clock.monotonic()
     if (this.#waiting.length > 0 || this.#lanes.some((lane) => lane.behind && lane.open && lane.room > 0)) this.#schedule()
   }
 
@@ -844,7 +853,7 @@ export class DurableOutbox implements Outbox {
   /** Reads on in the file for a destination that is behind. */
   #read(lane: Lane, stored: readonly Entry[], last: number, now: number): void {
     // More than came in, or a destination that is behind would stay behind for as long as much comes in.
-    const limit = Math.min(lane.room, READ_RECORDS + stored.length)
+    const limit = Math.min(lane.room, Math.ceil((READ_RECORDS + stored.length) * this.#pace))
     const to = Math.min(lane.next + READ_SPAN - 1, last)
     let bytes = lane.bytes - lane.unansweredBytes
     lane.after = to + 1
@@ -1468,8 +1477,13 @@ interface ExpiryRange {
   nextMs: number | undefined
 }
 
-/** Records read from the file for one destination in one group, few beside what came in, so that it is answered soon; and the span of row numbers looked at. */
+/** Records read from the file for one destination in one group beyond what came in, few so that it is answered soon; and the span of row numbers looked at. */
 const READ_RECORDS = 64
+const PACE_LEAST = 0.5
+const PACE_DOWN = 0.25
+const PACE_UP = 0.0625
+/** From the end of a group to the next: with a destination behind, the loop does not rest in between. */
+const LONG_TURN_MS = 4
 const READ_SPAN = 50_000
 const RETRY_MS_MAX = 5_000
 /** Records looked at for the oldest of a destination: a millisecond or two. */
