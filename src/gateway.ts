@@ -735,7 +735,14 @@ class Running implements Gateway, Control {
     }
     // Their windows next: what was purged or swapped does not leave, and a connection that holds some of it is reset.
     const bridges = this.#bridges.map((bridge) => bridge.cut(selector))
-    const onTheWire = (await gone?.cut()) ?? 0
+    // The person waits for what is on its way to the sockets; groups of other messages would come in between.
+    const goOn = this.#outbox.pause()
+    let onTheWire = 0
+    try {
+      onTheWire = (await gone?.cut()) ?? 0
+    } finally {
+      goOn()
+    }
     const more = (await Promise.all(bridges)).reduce((sum, cut) => sum + cut.onTheWire, 0)
     if (failure !== undefined) throw notDeleted(failure)
     return { purged: stored.purged + (gone?.purged ?? 0), swapped: stored.swapped + (gone?.swapped ?? 0), onTheWire: onTheWire + more }

@@ -98,6 +98,9 @@ async function reset({ seats, clock }: CutParts, gone: ReadonlySet<Handover>, ou
   return out.size
 }
 
-/** How long a purge waits for acknowledgements before it resets connections: at most so many turns of the event loop, and so long. */
-const CUT_TURNS = 25
-const CUT_MS = 5
+/**
+ * How long a purge waits for acknowledgements before it resets connections: at most so many turns of the event loop, and so long. A reset
+ * is dearer than the wait: all that was on that connection is sent again, and who withdraws next waits for that.
+ */
+const CUT_TURNS = 200
+const CUT_MS = 20

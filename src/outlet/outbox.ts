@@ -172,6 +172,7 @@ export class DurableOutbox implements Outbox {
    */
   #pace = 1
   #flushedAt = -Infinity
+  #pauses = 0
   #probeTimer: NodeJS.Timeout | undefined
   readonly #sweepTimer: NodeJS.Timeout | undefined
   #sweeps = 0
@@ -529,6 +530,20 @@ export class DurableOutbox implements Outbox {
     return result
   }
 
+  /**
+   * Until the function that it returns is called nothing is committed and nothing is handed out: what is under way passes through a loop that
+   * has nothing else to do. Terminals wait for their answers meanwhile, so it is for moments. Several may hold at a time.
+   */
+  pause(): () => void {
+    this.#pauses++
+    let isOver = false
+    return () => {
+      if (isOver) return
+      isOver = true
+      if (--this.#pauses === 0) this.#schedule()
+    }
+  }
+
   /** Deletes what has expired. Runs by itself every `sweepMs`. */
   sweep(nowMs: number = this.#clock.now()): { readonly purged: number; readonly held: number } {
     const dropped = this.dropDead(this.#dead.due(nowMs), 'expiry')
@@ -607,7 +622,7 @@ export class DurableOutbox implements Outbox {
     clearTimeout(this.#countTimer)
     this.#immediate = undefined
     this.#countTimer = undefined
-    if (this.#reason !== undefined && !this.#draining) return
+    if ((this.#reason !== undefined && !this.#draining) || (this.#pauses > 0 && !this.#closed)) return
     const isLong = this.#clock.monotonic() - this.#flushedAt > LONG_TURN_MS
     this.#pace = isLong ? Math.max(PACE_LEAST, this.#pace - PACE_DOWN) : Math.min(1, this.#pace + PACE_UP)
     // Callbacks accept more; that is for the next turn, or a busy gateway would never come back to its sockets.
