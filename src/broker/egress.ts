@@ -460,7 +460,9 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
   function catchUp(subscriber: Subscriber, seat: Seat, client: Client): void {
     const sent = subscriber.queue.sent()
     const unsent = subscriber.queue.unsent()
-    let most = CATCH_UP_MOST
+    // More with every turn: what comes meanwhile, in turns that may be long, must not keep it behind for ever.
+    let share = CATCH_UP_LEAST
+    let most = share
     const some = (): void => {
       if (subscriber.seat !== seat) return
       // Until all of it is read: the engine closes who never is done with reading for a minute, however steadily they read.
@@ -468,9 +470,8 @@ export async function createEgress(options: EgressOptions): Promise<Egress> {
         most = 0
         return void setTimeout(some, CONGESTED_MS).unref()
       }
-      // A quarter of it: as much as comes meanwhile, in turns that this makes long, must not keep it behind.
-      const { queue } = subscriber
-      most = Math.min(CATCH_UP_MOST, Math.max(CATCH_UP_LEAST, (queue.bytes + queue.size * CATCH_UP_EACH) / 4))
+      most = share
+      share = Math.min(CATCH_UP_MOST, share * 2)
       for (let bytes = 0; bytes < most;) {
         const { value: again } = sent.next()
         const packet = again ?? unsent.next().value

@@ -190,6 +190,27 @@ describe('persistent sessions', () => {
     expect(got(again)).toEqual(Array.from({ length: 3_000 }, (_, index) => `${PLANNING} ${index} q1`))
   })
 
+  it('catch up beside what comes in turns that have become long: 400 in each', async () => {
+    const { port, publish, of } = await stage()
+    const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })
+    first.destroy()
+    await pause(30)
+    for (let index = 0; index < 2_000; index++) await publish(record('planner-co', PLANNING, String(index)))
+    const again = new RawClient(port)
+    open.push({ close: () => again.destroy() })
+    const connected = again.connect('planner-co', { clean: false })
+    for (let turn = 0; turn < 60; turn++) {
+      for (let index = 0; index < 400; index++) void publish(record('planner-co', PLANNING, String(2_000 + turn * 400 + index)))
+      await new Promise((resolve) => void setImmediate(resolve))
+    }
+    await connected
+    const queued = of('deliver.queued')
+    await until(() => got(again).length === 26_000)
+    expect(got(again)).toEqual(Array.from({ length: 26_000 }, (_, index) => `${PLANNING} ${index} q1`))
+    // Most of it was delivered at once.
+    expect(queued).toBeLessThan(16_000)
+  })
+
   it('get again, in a few turns as well, what they were sent and did not acknowledge: under its ids, in its order, before what came meanwhile', async () => {
     const { port, publish } = await stage()
     const first = await subscriber(port, 'planner-co', [{ topic: 'out/planning/+', qos: 1 }], { clean: false })

@@ -1,5 +1,6 @@
+import { Socket } from 'node:net'
 import { GatewayError } from '../../src/domain/errors.ts'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { ReceiveIds } from '../../src/broker/ingress.ts'
 import fc from 'fast-check'
 import { RawClient, client, machine, pause, publishPacket, startIngress, until } from './stage.ts'
@@ -222,6 +223,21 @@ describe('acknowledgements', () => {
     for (const commit of waiting) commit()
     await terminal.next('puback')
     await terminal.next('pubrec')
+  })
+
+  it('leave with their commit, before the loop turns and takes in more', async () => {
+    const waiting: (() => void)[] = []
+    const { port, seen } = await stage({ committed: (callback) => void waiting.push(() => callback(undefined)) })
+    const terminal = raw(port)
+    await terminal.connect('SN-1')
+    terminal.send(...Array.from({ length: 5 }, (_, index) => publishPacket(TOPIC, 'a', 1, 11 + index)))
+    await until(() => seen.length === 5)
+    const write = vi.spyOn(Socket.prototype, 'write')
+    for (const commit of waiting) commit()
+    const written = write.mock.calls.map(([bytes]) => Buffer.from(bytes as Uint8Array).toString('hex'))
+    write.mockRestore()
+    expect(written).toEqual(['4002000b4002000c4002000d4002000e4002000f'])
+    await until(() => terminal.ids('puback').length === 5)
   })
 
   it('leave in the order of the messages, even when commits call back in any order [MQTT-4.6.0-2]', async () => {

@@ -439,6 +439,60 @@ describe('a disk that refuses', () => {
   })
 })
 
+describe('the turns of the loop', () => {
+  /** Groups of 200 beside a backlog, each after a turn of so many milliseconds: how many records leave with a group. */
+  async function leaveWith(outbox: DurableOutbox, cloud: TestOutlet, turnMs: number): Promise<number> {
+    const [before, groups] = [cloud.payloads.length, 20]
+    for (let group = 0; group < groups; group++) {
+      for (let n = 0; n < 200; n++) outbox.accept(record())
+      nowMs += turnMs
+      await committed(outbox)
+    }
+    return (cloud.payloads.length - before) / groups
+  }
+
+  test('a destination that is behind gets half as much after long ones, and more than comes in after short ones', async () => {
+    const outbox = open()
+    const cloud = new TestOutlet('cloud', true)
+    for (let n = 0; n < 20_000; n++) outbox.accept(record())
+    await committed(outbox)
+    outbox.attach(cloud)
+    // The first few groups find the pace.
+    await leaveWith(outbox, cloud, 5)
+    expect(await leaveWith(outbox, cloud, 5)).toBe(132)
+    await leaveWith(outbox, cloud, 4)
+    expect(await leaveWith(outbox, cloud, 4)).toBe(264)
+  })
+
+  test('while it is paused nothing is committed or handed out, until the last of those who paused it goes on', async () => {
+    const outbox = open()
+    const cloud = new TestOutlet('cloud')
+    outbox.attach(cloud)
+    const [first, second] = [outbox.pause(), outbox.pause()]
+    outbox.accept(record())
+    let answers = 0
+    outbox.committed(() => answers++)
+    await turns()
+    first()
+    first()
+    await turns()
+    expect([answers, cloud.open.length, outbox.stats.commits]).toEqual([0, 0, 0])
+    second()
+    await turns()
+    expect([answers, cloud.open.length, outbox.stats.commits]).toEqual([1, 1, 1])
+  })
+
+  test('a stop waits for nobody who paused it', async () => {
+    const outbox = open()
+    outbox.pause()
+    outbox.accept(record())
+    const answer = committed(outbox)
+    await outbox.close()
+    expect(await answer).toBeUndefined()
+    expect(open().depth).toBe(1)
+  })
+})
+
 describe('housekeeping', () => {
   test('it says of which machines something about a person waits, also after a restart', async () => {
     const outbox = open()
