@@ -13,6 +13,7 @@ import type { Plant } from '../test/fault/plant.ts'
 import { Stopwatch } from '../test/fault/stopwatch.ts'
 import { benchRules, startBroker, startGateway, type Broker, type Job } from './brokers.ts'
 import type { Line } from './chart.ts'
+import { tryDisk, type DiskFound } from './disk.ts'
 import { figure, median, rounded } from './figures.ts'
 import { Lane, type Offered } from './load.ts'
 import { apart, rssKb } from './machine.ts'
@@ -96,8 +97,9 @@ async function mostOf([lane, other]: readonly Lane[], { rounds, roundMs }: Lengt
   return Math.round(median(figures))
 }
 
-async function againstLoad({ sheet, stopwatch, lane, most, lengths: { rounds, roundMs } }: Trial, aedes: Lane, loads: readonly number[]): Promise<void> {
+async function againstLoad({ sheet, plant, stopwatch, lane, most, lengths: { rounds, roundMs } }: Trial, aedes: Lane, loads: readonly number[]): Promise<void> {
   const points: Record<string, [number, number][]> = {}
+  const disk: DiskFound[] = []
   for (const load of loads) {
     for (const [name, side] of [['parapet', lane], ['aedes', aedes]] as const) {
       const found: { readonly offered: Offered; readonly loopMs: number; readonly pauseMs: number }[] = []
@@ -106,6 +108,8 @@ async function againstLoad({ sheet, stopwatch, lane, most, lengths: { rounds, ro
         const offered = await side.offer({ perSecond: most * load, ms: roundMs })
         const { p99Ms, clockMs } = await stopwatch.read()
         found.push({ offered, loopMs: p99Ms, pauseMs: clockMs })
+        // By turns with what is promised, for it is not the same disk a minute later.
+        if (load === HALF && name === 'parapet') disk.push(tryDisk(plant.folder.file('disk.bin'), roundMs / 3))
       }
       const ms = (part: number, of: (one: Offered) => Histogram): number[] => found.map(({ offered }) => quantileMs(of(offered), part))
       const row: Row = {
@@ -120,6 +124,12 @@ async function againstLoad({ sheet, stopwatch, lane, most, lengths: { rounds, ro
       for (const part of ['p50', 'p99']) (points[`${name}, PUBACK ${part}`] ??= []).push([load * 100, Number(row[`ack_${part}_ms`])])
     }
   }
+  const syncMs = disk.flatMap((one) => one.syncMs).sort((one, other) => one - other)
+  const row: Row = {
+    bench: 'latency', case: 'the disk by itself, 16 KiB 500 times a second', ...figure('wait_p99_ms', disk.map(({ waitP99Ms }) => waitP99Ms), 3),
+    sync_p50_ms: rounded(median(syncMs), 3), sync_p99_ms: rounded(syncMs[Math.floor(syncMs.length * 0.99)] ?? 0, 3), sync_worst_ms: rounded(syncMs.at(-1) ?? 0, 1),
+  }
+  sheet.row(row, `${row.case.padEnd(44)} sync p50 ${row['sync_p50_ms']} p99 ${row['sync_p99_ms']} worst ${row['sync_worst_ms']} ms  one message in a hundred waits ${row['wait_p99_ms']} ms (${row['wait_p99_ms_min']} to ${row['wait_p99_ms_max']})`)
   const lines: Line[] = Object.entries(points).map(([name, list]) => ({ name, points: list }))
   if (loads.length > 1) sheet.curve({ name: 'Latency against load', x: 'load, % of the most the gateway takes', y: 'ms from when a message was due', log: 'y', lines })
 }

@@ -575,6 +575,7 @@ class Running implements Gateway, Control {
         books.identities.load(loaded.operators)
         this.#borders = books.identities.borders(BORDERS)
       } catch (error) {
+        this.#registries.operatorsRefused()
         log.error('the operators file was refused and the old entries stay', { file: this.#config.operators, error })
       }
     }

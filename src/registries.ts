@@ -2,11 +2,13 @@
  * Machines, operators and recipients as the files say, reloaded live. A file with an error leaves its old entries in force.
  * They change without a new rules set and are no part of it.
  */
+import { hash } from 'node:crypto'
 import type { RecipientAccount, RecipientDirectory, TerminalDirectory } from './broker/identify.ts'
 import type { GatewayConfig } from './config/gateway.ts'
 import { loadMachines, loadMachinesAside, type LoadedMachines } from './config/machines.ts'
-import { loadOperators, type LoadedOperators, type OperatorEntry } from './config/operators.ts'
+import { loadOperators, loadOperatorsText, type LoadedOperators, type OperatorEntry } from './config/operators.ts'
 import { loadRecipients, type LoadedRecipients } from './config/recipients.ts'
+import { readText } from './config/yaml.ts'
 import type { Finding } from './domain/errors.ts'
 import type { MachineId, RecipientId } from './domain/ids.ts'
 import { atOnce, calmly, type Pieces } from './domain/pieces.ts'
@@ -14,7 +16,7 @@ import type { Machine, MachineRegistry } from './domain/ports.ts'
 
 export interface Reloaded {
   readonly findings: readonly Finding[]
-  /** Undefined when the file was refused. */
+  /** Undefined when the file was refused, or says what it said before. */
   readonly operators: readonly OperatorEntry[] | undefined
   /** Machines whose device setting was on before and is not now. */
   readonly collectionOff: readonly MachineId[]
@@ -25,6 +27,8 @@ export interface Read {
   readonly machines: LoadedMachines
   readonly operators: LoadedOperators
   readonly recipients: LoadedRecipients
+  /** Digest of the operators file; undefined when it could not be read. */
+  readonly operatorsMark: string | undefined
   /** Machines that were not known before. */
   readonly added: readonly string[]
 }
@@ -38,6 +42,8 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
   #recipients: ReadonlyMap<string, RecipientAccount> = new Map()
   #recipientsByCertificate: ReadonlyMap<string, RecipientAccount> = new Map()
   #registry: MachineRegistry = registryOf(new Map())
+  /** Of the operators file that is in force. Its text names people and is not kept. */
+  #operatorsMark: string | undefined
   readonly #ending = new AbortController()
 
   constructor(config: GatewayConfig) {
@@ -63,16 +69,30 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
   *#inPieces(machines: LoadedMachines): Pieces<Read> {
     const added = [...(machines.machines?.keys() ?? [])].filter((id) => !this.#machines.has(id))
     yield
-    const operators = loadOperators(this.#config.operators)
+    const { operators, operatorsMark } = this.#readOperators()
     yield
     const recipients = loadRecipients(this.#config.recipients)
     // What takes them into use is a piece of its own.
     yield
-    return { machines, operators, recipients, added }
+    return { machines, operators, operatorsMark, recipients, added }
+  }
+
+  /** To take over a list of people means to decrypt and encrypt each of them anew: not when it is the one that is in force. */
+  #readOperators(): Pick<Read, 'operators' | 'operatorsMark'> {
+    const file = this.#config.operators
+    const read = readText(file)
+    if ('finding' in read) return { operators: loadOperators(file), operatorsMark: undefined }
+    const operatorsMark = hash('sha256', read.text)
+    return { operators: operatorsMark === this.#operatorsMark ? AS_BEFORE : loadOperatorsText(file, read.text), operatorsMark }
+  }
+
+  /** The list could not be taken over: the next reload tries it again, although the file is the same. */
+  operatorsRefused(): void {
+    this.#operatorsMark = undefined
   }
 
   /** Puts in force what was read. */
-  use({ machines, operators, recipients }: Read): Reloaded {
+  use({ machines, operators, operatorsMark, recipients }: Read): Reloaded {
     const before = this.#machines
     if (machines.machines !== undefined) {
       this.#machines = machines.machines
@@ -86,6 +106,7 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
       this.#recipients = new Map(accounts.map(({ user, account }) => [user, account]))
       this.#recipientsByCertificate = new Map(accounts.flatMap(({ account }) => (account.certificate === undefined ? [] : [[account.certificate, account]])))
     }
+    this.#operatorsMark = operators === AS_BEFORE || operators.operators !== undefined ? operatorsMark : undefined
     this.generation++
     return {
       findings: [...machines.findings, ...operators.findings, ...recipients.findings],
@@ -108,6 +129,8 @@ export class Registries implements TerminalDirectory, RecipientDirectory {
   readonly recipient = (user: string): RecipientAccount | undefined => this.#recipients.get(user)
   readonly recipientByCertificate = (name: string): RecipientAccount | undefined => this.#recipientsByCertificate.get(name)
 }
+
+const AS_BEFORE: LoadedOperators = { operators: undefined, findings: [] }
 
 function registryOf(machines: ReadonlyMap<string, Machine>): MachineRegistry {
   return { get: (id) => machines.get(id), size: machines.size, all: () => machines.values() }

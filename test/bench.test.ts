@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { waitOf } from '../bench/disk.ts'
 import { chart, type Curve } from '../bench/chart.ts'
 import { figure, growthOf } from '../bench/figures.ts'
 import { GOALS, standing } from '../bench/goals.ts'
@@ -88,6 +89,13 @@ describe('how a cost grows', () => {
   test('the line says what one more costs', () => {
     expect(growthOf([1, 3, 10, 30].map((x) => [x, 250 + 40 * x]))).toMatchObject({ start: 250, each: 40, fit: 1 })
   })
+})
+
+describe('what a disk makes wait', () => {
+  // A hundredth of 10 s is 100 ms: of a stop of 150 ms those wait longer than 50 that come in its first 100.
+  test.each<[string, number[], number]>([
+    ['nobody when it is quick', [], 0], ['one stop', [150], 50], ['two stops count together', [100, 100], 50], ['short ones beside a long one', [...Array.from({ length: 100 }, () => 1), 120], 20],
+  ])('%s', (_, syncMs, wait) => expect(waitOf(syncMs, 10_000)).toBeCloseTo(wait, 3))
 })
 
 describe('two runs beside each other', () => {
